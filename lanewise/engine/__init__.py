@@ -1,0 +1,10 @@
+"""Trains K lanes. Tensors in, tensors out; knows nothing of Optuna, MLflow or Prefect.
+
+Read in this order: lane (what goes in and out), engine (pools by shape), pool (one epoch), stack (the
+network as one function), optimizers, schedules, losses, randomness, reference (the slow twin).
+"""
+
+from lanewise.engine.engine import Engine
+from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
+
+__all__ = ["Engine", "Goal", "Lane", "LaneResult", "Report", "SplitTensors"]

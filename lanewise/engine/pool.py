@@ -1,0 +1,424 @@
+"""The lanes that share one network shape and batch size, trained together one epoch at a time.
+
+Built by `Engine` (engine.py), which hands it lanes and reads reports. A pool steps its lanes in chunks
+of a size it measures: past the processor's cache more lanes at once cost time. A lane's bits do not
+depend on the chunk, its place in it, or its neighbours. Knows nothing of trials, Optuna or MLflow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
+from lanewise.engine.losses import lane_losses
+from lanewise.engine.optimizers import FAMILIES, clip_rows
+from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
+from lanewise.engine.schedules import Plateau, factors
+from lanewise.engine.stack import NotStackableError, Stack, Weights
+
+_EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
+_EVAL_ALIGN = 64  # evaluation batches are padded to whole vectors
+_MASK_BYTES = 2**22  # of dropout draws held at once for one lane
+_STATE = ("first", "second")
+
+
+class _Slot:
+    """What a pool remembers of one lane beside its rows."""
+
+    def __init__(self, lane: Lane, weights: Weights, goal: Goal) -> None:
+        self.lane, self.weights, self.rates = lane, weights, weights.rates
+        self.epoch, self.best_epoch, self.best_score, self.done = 0, 0, -math.inf, False
+        self.failed: str | None = None
+        config = lane.config
+        self.plateau = (
+            Plateau(float(config["plateau_factor"]), int(config["plateau_patience"]), goal.maximize)
+            if config["schedule"] == "plateau"
+            else None
+        )
+
+
+class ChunkClock:
+    """Chooses how many lanes step at once, by the time per lane measured on the real work."""
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self._fixed = fixed
+        self._cost: dict[int, list[float]] = {}
+
+    def next(self, remaining: int) -> int:
+        """Size of the next chunk: one not tried twice yet, else the cheapest known."""
+        if self._fixed:
+            return min(self._fixed, remaining)
+        sizes = [s for s in (256, 128, 64, 32, 16, 8) if s < remaining] + [remaining]
+        untried = [s for s in sizes if len(self._cost.get(s, ())) < 2 and s >= min(8, remaining)]
+        known = [s for s in sizes if s in self._cost]
+        if untried and (not known or max(untried) > remaining // 8):
+            return max(untried)
+        return min(known, key=lambda s: min(self._cost[s])) if known else remaining
+
+    def record(self, size: int, seconds: float) -> None:
+        """Note what one chunk of `size` lanes took for one epoch."""
+        self._cost.setdefault(size, []).append(seconds / size)
+
+    def best(self) -> int | None:
+        """The cheapest size so far."""
+        return min(self._cost, key=lambda s: min(self._cost[s])) if self._cost else None
+
+
+class LanePool:
+    """Lanes of one shape and batch size.
+
+    Args:
+        first: A lane of the shape; it is not added.
+        splits: The splits its lanes name by index.
+        goal: Loss and scores.
+        device: Where tensors live.
+        precision: "float32" or "bf16" (autocast; parameters and optimiser stay float32).
+        chunk: Lanes that step at once; None measures.
+    """
+
+    def __init__(
+        self,
+        first: Lane,
+        splits: Sequence[SplitTensors],
+        goal: Goal,
+        device: torch.device,
+        precision: str = "float32",
+        chunk: int | None = None,
+    ) -> None:
+        self._goal, self._device, self._precision = goal, device, precision
+        self._splits = splits
+        self.batch = first.batch
+        self.clock = ChunkClock(chunk)
+        self.notes: list[str] = []
+        sample = tuple(x[: min(self.batch, len(x))].cpu() for x in splits[first.split].train)
+        self._stack = self._make_stack(first, sample)
+        self._slots: list[_Slot] = []
+        self._incoming: list[_Slot] = []
+        self._rows: dict[str, torch.Tensor] = {}
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def _make_stack(self, first: Lane, sample: tuple[torch.Tensor, ...]) -> Stack:
+        """The stacked form, or one after another where vmap refuses this network (said in `notes`)."""
+        try:
+            stack = Stack(first.module, sample)
+            weights = stack.read(first.module)
+            flat = weights.flat.unsqueeze(0).requires_grad_()
+            buffers = {n: b.unsqueeze(0) for n, b in weights.buffers.items()}
+            out, _ = stack.forward(flat, buffers, [], [x.unsqueeze(0) for x in sample], training=True)
+            out.float().square().mean().backward()
+            return stack
+        except NotStackableError:
+            raise
+        except Exception as error:  # vmap refuses in many ways; the module itself was smoke-tested before
+            text = str(error).strip().splitlines()
+            self.notes.append(
+                f"{type(first.module).__name__}: lanes run one after another, vmap says: {text[0] if text else error!r}"
+            )
+            return Stack(first.module, sample, stacked=False)
+
+    @property
+    def active(self) -> int:
+        """Lanes that will train at the next tick."""
+        return sum(not s.done for s in self._slots) + len(self._incoming)
+
+    def add(self, lane: Lane) -> None:
+        """Train `lane` from the next tick on."""
+        self._incoming.append(_Slot(lane, self._stack.read(lane.module), self._goal))
+
+    def drop(self, key: int | str) -> None:
+        """Forget a lane; unknown keys are ignored."""
+        for slot in self._slots:
+            if slot.lane.key == key:
+                slot.done = True
+        self._incoming = [s for s in self._incoming if s.lane.key != key]
+
+    def tick(self) -> list[Report]:
+        """One epoch of every active lane, in the order the lanes came."""
+        self._arrange()
+        reports: dict[int | str, Report] = {}
+        at = 0
+        while at < len(self._slots):
+            size = self.clock.next(len(self._slots) - at)
+            start = time.perf_counter()
+            for report in self._epoch(slice(at, at + size)):
+                reports[report.key] = report
+            self.clock.record(size, time.perf_counter() - start)
+            at += size
+        return [reports[s.lane.key] for s in self._slots]
+
+    def take(self, key: int | str) -> LaneResult:
+        """A finished lane's kept weights and validation outputs; call before the next tick."""
+        row = next(i for i, s in enumerate(self._slots) if s.lane.key == key)
+        slot = self._slots[row]
+        prefix = "best" if slot.lane.keep_best else "flat"
+        flat = self._rows[prefix][row : row + 1]
+        buffers = {n: b[row : row + 1] for n, b in self._buffers_of(prefix).items()}
+        outputs = self._outputs([slot], flat, buffers)[0]
+        weights = self._stack.restore(slot.lane.module, flat[0], {n: b[0] for n, b in buffers.items()})
+        best = slot.best_epoch if slot.lane.keep_best else slot.epoch
+        return LaneResult(key, weights, best, slot.epoch, outputs[: self._valid_rows(slot)].cpu())
+
+    def _buffers_of(self, prefix: str) -> dict[str, torch.Tensor]:
+        tag = "best." if prefix == "best" else "now."
+        return {n[len(tag) :]: b for n, b in self._buffers.items() if n.startswith(tag)}
+
+    def _arrange(self) -> None:
+        """Let ended lanes go, take new ones in, and keep each optimiser's lanes side by side."""
+        keep = [i for i, s in enumerate(self._slots) if not s.done]
+        if len(keep) == len(self._slots) and not self._incoming:
+            return
+        slots = [self._slots[i] for i in keep] + self._incoming
+        order = sorted(range(len(slots)), key=lambda i: (slots[i].lane.config["optimizer"], i))
+        new = [s.weights for s in self._incoming]
+        rows = {"flat": [w.flat for w in new], "best": [w.flat for w in new]}
+        rows |= {name: [torch.zeros_like(w.flat) for w in new] for name in _STATE}
+        self._rows = {n: self._merge(self._rows.get(n), keep, r, order) for n, r in rows.items()}
+        names = new[0].buffers if new else {n[4:]: None for n in self._buffers if n.startswith("now.")}
+        self._buffers = {
+            tag + n: self._merge(self._buffers.get(tag + n), keep, [w.buffers[n] for w in new], order)
+            for tag in ("now.", "best.")
+            for n in names
+        }
+        self._slots, self._incoming = [slots[i] for i in order], []
+
+    def _merge(
+        self, old: torch.Tensor | None, keep: list[int], new: list[torch.Tensor], order: list[int]
+    ) -> torch.Tensor:
+        parts = [] if old is None or not keep else [old[torch.tensor(keep, device=self._device)]]
+        if new:
+            parts.append(torch.stack(new).to(self._device))
+        return torch.cat(parts)[torch.tensor(order, device=self._device)].contiguous()
+
+    def _epoch(self, rows: slice) -> list[Report]:
+        slots = self._slots[rows]
+        losses = self._train(slots, rows)
+        outputs = self._outputs(slots, self._rows["flat"][rows], self._views("now.", rows))
+        scores = self._scores(slots, outputs)
+        finite = torch.isfinite(outputs).flatten(1).all(dim=1).tolist()
+        return [
+            self._report(slot, rows.start + i, losses[:, i], {n: v[i] for n, v in scores.items()}, finite[i])
+            for i, slot in enumerate(slots)
+        ]
+
+    def _views(self, tag: str, rows: slice) -> dict[str, torch.Tensor]:
+        return {n[len(tag) :]: b[rows] for n, b in self._buffers.items() if n.startswith(tag)}
+
+    def _train(self, slots: list[_Slot], rows: slice) -> np.ndarray:
+        """One epoch of optimiser steps of some lanes; their losses [steps, lanes]."""
+        plan = _Plan(slots, self._splits, self._goal, self.batch, self._device)
+        masks = _Masks(slots, self._stack, plan.steps, self._device)
+        p = self._rows["flat"][rows]
+        state = {n: self._rows[n][rows] for n in _STATE}
+        buffers = self._views("now.", rows)
+        groups = _groups([s.lane.config["optimizer"] for s in slots])
+        losses = []
+        for step in range(plan.steps):
+            inputs, target = plan.batch_at(step)
+            flat = p.detach().requires_grad_()
+            with self._autocast():
+                out, fresh = self._stack.forward(flat, buffers, masks.at(step), inputs, training=True)
+            loss = lane_losses(self._goal.loss, out.float(), target, plan.smoothing, plan.class_weights)
+            (g,) = torch.autograd.grad(loss.sum(), flat)
+            if plan.clip is not None:
+                clip_rows(g, plan.clip)
+            for family, part in groups:
+                own = {n: s[part] for n, s in state.items()}
+                FAMILIES[family].update(p[part], g[part], own, plan.coefficients[step][:, part])
+            for name, value in fresh.items():
+                buffers[name].copy_(value)
+            losses.append(loss.detach())
+        return torch.stack(losses).cpu().numpy()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision == "bf16":
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _valid_rows(self, slot: _Slot) -> int:
+        return len(self._splits[slot.lane.split].valid_target)
+
+    @torch.no_grad()
+    def _outputs(
+        self, slots: list[_Slot], flat: torch.Tensor, buffers: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Outputs [K, N, ...] on each lane's validation rows; shorter splits are padded with their first row."""
+        splits = [self._splits[s.lane.split] for s in slots]
+        longest = max(len(s.valid_target) for s in splits)
+        parts = []
+        for start in range(0, longest, _EVAL_ROWS):
+            size = min(_EVAL_ROWS, -(-(longest - start) // _EVAL_ALIGN) * _EVAL_ALIGN)
+            inputs = [
+                torch.stack([_window(s.valid[i], start, size) for s in splits])
+                for i in range(len(splits[0].valid))
+            ]
+            with self._autocast():
+                out, _ = self._stack.forward(flat, buffers, [], inputs, training=False)
+            parts.append(out.float())
+        return torch.cat(parts, dim=1)[:, :longest]
+
+    def _scores(self, slots: list[_Slot], outputs: torch.Tensor) -> dict[str, list[float]]:
+        splits = [self._splits[s.lane.split] for s in slots]
+        target = torch.stack([_window(s.valid_target, 0, outputs.shape[1]) for s in splits])
+        n = torch.tensor([len(s.valid_target) for s in splits], device=self._device)
+        scale = torch.tensor([s.scale for s in splits], device=self._device)
+        found = self._goal.score(outputs, target, n, scale)
+        return {name: values.tolist() for name, values in found.items()}
+
+    def _report(
+        self, slot: _Slot, row: int, losses: np.ndarray, scores: dict[str, float], finite: bool
+    ) -> Report:
+        lane = slot.lane
+        slot.epoch += 1
+        loss = float(losses.astype(np.float64).mean())
+        if not math.isfinite(loss):
+            step = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+            slot.failed = f"nonfinite loss at epoch {slot.epoch}, step {step}"
+        elif not finite:
+            slot.failed = f"nonfinite validation outputs at epoch {slot.epoch}"
+        value = scores[self._goal.objective]
+        better = value if self._goal.maximize else -value
+        if slot.failed is None and (better > slot.best_score or slot.best_epoch == 0):
+            slot.best_score = better if math.isfinite(better) else slot.best_score
+            slot.best_epoch = slot.epoch
+            if lane.keep_best:
+                self._rows["best"][row].copy_(self._rows["flat"][row])
+                for name, buffer in self._views("now.", slice(row, row + 1)).items():
+                    self._buffers["best." + name][row].copy_(buffer[0])
+        if slot.plateau is not None:
+            slot.plateau.update(value)
+        waited = lane.patience and slot.epoch - slot.best_epoch >= lane.patience
+        slot.done = bool(slot.failed or waited or slot.epoch >= (lane.stop or lane.epochs))
+        recorded = tuple(losses.tolist()) if lane.config["schedule"] == "ramp" else ()
+        return Report(
+            lane.key, slot.epoch, loss, scores, slot.done, slot.failed, slot.best_epoch or None, recorded
+        )
+
+
+class _Plan:
+    """Everything about one epoch of some lanes that is known before it starts, as tensors per step."""
+
+    def __init__(
+        self,
+        slots: list[_Slot],
+        splits: Sequence[SplitTensors],
+        goal: Goal,
+        batch: int,
+        device: torch.device,
+    ) -> None:
+        own = [splits[s.lane.split] for s in slots]
+        orders = [
+            epoch_order(s.lane.seed, s.epoch, len(t.train_target), batch) for s, t in zip(slots, own, strict=True)
+        ]
+        self.steps = len(orders[0])
+        used = sorted({s.lane.split for s in slots})
+        offsets = dict(zip(used, np.cumsum([0] + [len(splits[u].train_target) for u in used]), strict=False))
+        shifted = [o + offsets[s.lane.split] for s, o in zip(slots, orders, strict=True)]
+        self._index = torch.from_numpy(np.stack(shifted, axis=1).astype(np.int64)).to(device)  # [S, K, B]
+        joined = [splits[u] for u in used]
+        self._inputs = [_join([s.train[i] for s in joined]) for i in range(len(joined[0].train))]
+        self._target = _join([s.train_target for s in joined])
+        table = [self._coefficients(s, self.steps) for s in slots]
+        self.coefficients = (
+            torch.from_numpy(np.stack(table, axis=2).astype(np.float32)).unsqueeze(-1).to(device)
+        )  # [S, 5, K, 1]
+        configs = [s.lane.config for s in slots]
+        self.smoothing = torch.tensor([float(c["label_smoothing"]) for c in configs], device=device)
+        limits = [float(c["clip"]) or math.inf for c in configs]
+        self.clip = (
+            torch.tensor(limits, device=device).unsqueeze(1) if min(limits) < math.inf else None
+        )
+        self.class_weights = None
+        if goal.loss == "cross_entropy" and any(c["class_weight"] == "balanced" for c in configs):
+            weights = [
+                balanced_weights(t.train_target, goal.classes)
+                if c["class_weight"] == "balanced"
+                else torch.ones(goal.classes)
+                for c, t in zip(configs, own, strict=True)
+            ]
+            self.class_weights = torch.stack(weights).to(device)
+
+    @staticmethod
+    def _coefficients(slot: _Slot, steps: int) -> np.ndarray:
+        lane, first = slot.lane, slot.epoch * steps
+        t = np.arange(first, first + steps)
+        lr = float(lane.config["lr"]) * factors(lane.config, t, lane.epochs * steps, steps)
+        if slot.plateau is not None:
+            lr = lr * slot.plateau.scale
+        return FAMILIES[lane.config["optimizer"]].coefficients(lane.config, lr, first)
+
+    def batch_at(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Inputs [K, B, ...] and targets [K, B] of one step."""
+        index = self._index[step]
+        flat = index.reshape(-1)
+        inputs = [x.index_select(0, flat).view(*index.shape, *x.shape[1:]) for x in self._inputs]
+        return inputs, self._target.index_select(0, flat).view(index.shape)
+
+
+class _Masks:
+    """Scaled dropout masks per step, from each lane's own stream; none where no lane drops anything."""
+
+    def __init__(self, slots: list[_Slot], stack: Stack, steps: int, device: torch.device) -> None:
+        self._stack, self._steps, self._device = stack, steps, device
+        rates = np.array([s.rates for s in slots], dtype=np.float64).reshape(len(slots), -1)
+        self._on = rates.size > 0 and bool((rates > 0).any())
+        if not self._on:
+            return
+        self._lanes = [
+            MaskStream(s.lane.seed, s.epoch) if max(s.rates) > 0 else None for s in slots
+        ]
+        calls = rates[:, [owner for owner, _ in stack.mask_shapes]]  # [K, calls]
+        thresholds = [[min(keep_threshold(r), 2**15 - 1) for r in row] for row in calls]
+        self._thresholds = torch.tensor(thresholds, dtype=torch.int16, device=device)
+        scales = np.where(calls < 1, 1 / np.maximum(1 - calls, 1e-9), 0.0)
+        self._scales = torch.from_numpy(scales.astype(np.float32)).to(device)
+        self._width = sum(stack.mask_sizes)
+        self._block = max(1, min(steps, _MASK_BYTES // (2 * self._width)))
+        self._bits = torch.empty(0)
+
+    def at(self, step: int) -> list[torch.Tensor]:
+        """One mask [K, *shape] per dropout call: 0, or 1 / (1 - rate)."""
+        if not self._on:
+            return []
+        within = step % self._block
+        if within == 0:
+            size = min(self._block, self._steps - step)
+            full = torch.full((size, self._width), 2**15 - 1, dtype=torch.int16)
+            drawn = [full if lane is None else lane.draw(size, self._width) for lane in self._lanes]
+            self._bits = torch.stack(drawn, dim=1).to(self._device)  # [S, K, width]
+        masks = []
+        parts = torch.split(self._bits[within], self._stack.mask_sizes, dim=1)
+        for call, (bits, (_, shape)) in enumerate(zip(parts, self._stack.mask_shapes, strict=True)):
+            kept = bits[:, : math.prod(shape)] >= self._thresholds[:, call : call + 1]
+            scaled = kept.to(torch.float32).mul_(self._scales[:, call : call + 1])
+            masks.append(scaled.view(-1, *shape))
+        return masks
+
+
+def balanced_weights(target: torch.Tensor, classes: int) -> torch.Tensor:
+    """Class weights n / (classes * count), float32 [classes] (scikit-learn's "balanced"); 0 for an absent class."""
+    counts = torch.bincount(target.cpu(), minlength=classes).double()
+    return torch.where(counts > 0, len(target) / (classes * counts), 0.0).float()
+
+
+def _groups(families: list[str]) -> list[tuple[str, slice]]:
+    """Runs of equal names: (name, rows)."""
+    starts = [i for i, f in enumerate(families) if i == 0 or f != families[i - 1]]
+    return [(families[a], slice(a, b)) for a, b in zip(starts, [*starts[1:], len(families)], strict=True)]
+
+
+def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:
+    """Rows start .. start + size of x; rows past its end repeat its first."""
+    part = x[start : start + size]
+    if len(part) == size:
+        return part
+    return torch.cat([part, x[:1].expand(size - len(part), *x.shape[1:])])

@@ -1,0 +1,65 @@
+"""Where every random number of a lane comes from; used by stack and pool, knows nothing of neighbours.
+
+Each draw has its own generator, seeded from (the lane's seed, the stream's name, the epoch). Nothing is
+carried from one epoch to the next, so a lane can be resumed or replayed at any epoch without stored
+generator states, and no draw depends on who trains beside it. Draws happen on the CPU on every device,
+so a lane sees the same numbers wherever it trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+_MASK_BITS = 16  # one dropout decision; rates are rounded to multiples of 1/65536
+
+
+def stream_seed(seed: int, *path: object) -> int:
+    """A 63-bit seed for one named stream of one lane (SHA-256 of the path, so streams do not overlap)."""
+    text = "/".join(str(part) for part in (seed, *path))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *path: object) -> torch.Generator:
+    """A CPU generator for one named stream of one lane."""
+    return torch.Generator().manual_seed(stream_seed(seed, *path))
+
+
+def epoch_order(seed: int, epoch: int, rows: int, batch: int) -> np.ndarray:
+    """The order in which a lane sees its training rows in one epoch.
+
+    Every batch is full: the last one is filled up from the front of the permutation, so shapes never
+    change and every row is seen at least once.
+
+    Args:
+        seed: The lane's seed.
+        epoch: 0-based epoch.
+        rows: Number of training rows.
+        batch: Rows in a batch; at most `rows`.
+
+    Returns:
+        int64 array [steps, batch], steps = ceil(rows / batch).
+    """
+    order = torch.randperm(rows, generator=generator(seed, "order", epoch)).numpy()
+    steps = -(-rows // batch)
+    return np.resize(order, steps * batch).reshape(steps, batch)
+
+
+class MaskStream:
+    """Dropout decisions of one lane in one epoch, drawn in step order in blocks of any size."""
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        self._generator = generator(seed, "dropout", epoch)
+
+    def draw(self, steps: int, size: int) -> torch.Tensor:
+        """Uniform 16-bit integers, int16 [steps, size]; `size` must be a multiple of 4."""
+        raw = torch.empty(steps * size // 4, dtype=torch.int64)
+        raw.random_(-(2**63), None, generator=self._generator)
+        return raw.view(torch.int16).view(steps, size)
+
+
+def keep_threshold(rate: float) -> int:
+    """A 16-bit draw keeps its unit when it is at least this; -32768 keeps all."""
+    return round(rate * 2**_MASK_BITS) - 2 ** (_MASK_BITS - 1)

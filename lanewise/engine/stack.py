@@ -1,0 +1,241 @@
+"""K copies of one network as one function of stacked tensors; used by pool, needs torch only.
+
+The network is a plain nn.Module written for one trial. Its parameters become slices of one flat [K, P]
+buffer, its forward runs under torch.func.vmap. Three kinds of layers are exchanged in a copy of the
+module: dropout takes its mask from the lane's own random stream, batch normalisation returns its new
+running statistics instead of writing them in place, which vmap cannot do, and dense layers get a faster
+rule.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.func import functional_call, vmap
+
+from lanewise.engine.linear import LaneLinear
+
+_ALIGN = 64  # a row is a whole number of vectors, so a lane's bits do not depend on where its row starts
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+class _LaneDropout(nn.Module):
+    """Multiplies by masks handed in from outside: one per call in a forward pass."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        self.rate = float(original.p)  # type: ignore[arg-type]  # nn.Module attributes are untyped
+        self.channelwise = not isinstance(original, nn.Dropout)
+        self.sizes: list[torch.Size] = []
+        self.masks: list[torch.Tensor] | None = None
+        self.probing = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.probing:
+            self.sizes.append(x.shape[:2] + (1,) * (x.dim() - 2) if self.channelwise else x.shape)
+        if not self.training or not self.masks:
+            return x
+        return x * self.masks.pop(0)
+
+
+class _LaneBatchNorm(nn.Module):
+    """Batch normalisation that leaves its new running statistics in `fresh` (biased and unbiased as torch's)."""
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        if original.momentum is None or not original.track_running_stats:
+            raise NotStackableError("batch normalisation without momentum or running statistics")
+        self.eps, self.momentum = float(original.eps), float(original.momentum)  # type: ignore[arg-type]
+        self.weight, self.bias = original.weight, original.bias
+        self.register_buffer("running_mean", original.running_mean)
+        self.register_buffer("running_var", original.running_var)
+        self.fresh: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        view = (1, -1) + (1,) * (x.dim() - 2)
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            dims = [d for d in range(x.dim()) if d != 1]
+            mean = x.mean(dims)
+            var = (x - mean.view(view)).square().mean(dims)
+            n = x.numel() // x.shape[1]
+            kept = 1 - self.momentum
+            self.fresh = (
+                kept * self.running_mean + self.momentum * mean.detach(),  # type: ignore[operator]
+                kept * self.running_var + self.momentum * (n / max(n - 1, 1)) * var.detach(),  # type: ignore[operator]
+            )
+        x = (x - mean.view(view)) * torch.rsqrt(var.view(view) + self.eps)  # type: ignore[operator, union-attr]
+        return x if self.weight is None else x * self.weight.view(view) + self.bias.view(view)  # type: ignore[operator, union-attr]
+
+
+class NotStackableError(Exception):
+    """The network cannot run as stacked lanes; the message says why."""
+
+
+def exchange(module: nn.Module) -> nn.Module:
+    """A copy of `module` whose dropout, batch normalisation and dense layers suit vmap."""
+    module = copy.deepcopy(module)
+    swapped = _swap(module)
+    for name, child in list(module.named_modules()):
+        for part, grandchild in list(child.named_children()):
+            new = _swap(grandchild)
+            if new is not grandchild:
+                setattr(child, part, new)
+        if isinstance(child, nn.RNNBase) and child.dropout:
+            raise NotStackableError(f"{name}: dropout inside {type(child).__name__}")
+    return swapped
+
+
+def _swap(module: nn.Module) -> nn.Module:
+    if isinstance(module, _DROPOUTS):
+        return _LaneDropout(module)
+    if isinstance(module, _BATCH_NORMS):
+        return _LaneBatchNorm(module)
+    if type(module) is nn.Linear and module.bias is not None:
+        return LaneLinear(module)
+    if isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.SyncBatchNorm)):
+        raise NotStackableError(f"{type(module).__name__} has no form for lanes")
+    return module
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What one lane starts from: flat parameters [P], buffers, and the rates of its dropout layers."""
+
+    flat: torch.Tensor
+    buffers: dict[str, torch.Tensor]
+    rates: tuple[float, ...]
+
+
+class Stack:
+    """The stacked form of one network shape.
+
+    Args:
+        template: Any module of the shape; only its structure is used.
+        sample: One batch of inputs on the CPU, to learn the sizes of the dropout masks.
+        stacked: False runs the lanes one after another behind the same interface.
+    """
+
+    def __init__(self, template: nn.Module, sample: Sequence[torch.Tensor], *, stacked: bool = True) -> None:
+        self._module = exchange(template)
+        trained = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
+        self._names, self._shapes = list(trained), [p.shape for p in trained.values()]
+        self._sizes = [p.numel() for p in trained.values()]
+        self.size = sum(self._sizes)
+        self.padded = -(-self.size // _ALIGN) * _ALIGN
+        modules = dict(self._module.named_modules())
+        self._dropouts = [m for m in modules.values() if isinstance(m, _LaneDropout)]
+        self._norms = {n: m for n, m in modules.items() if isinstance(m, _LaneBatchNorm)}
+        self._map = vmap if stacked else _loop
+        self._probe(sample)
+
+    def _probe(self, sample: Sequence[torch.Tensor]) -> None:
+        for dropout in self._dropouts:
+            dropout.probing, dropout.sizes = True, []
+        self._module.train()
+        with torch.no_grad():
+            self.outputs = tuple(self._module(*sample).shape[1:])
+        self.mask_shapes = [(i, s) for i, d in enumerate(self._dropouts) for s in d.sizes]
+        self.mask_sizes = [-(-math.prod(s) // 4) * 4 for _, s in self.mask_shapes]
+        for dropout in self._dropouts:
+            dropout.probing = False
+
+    def read(self, module: nn.Module) -> Weights:
+        """The start of a lane: `module`'s parameters and buffers, made flat.
+
+        Raises:
+            NotStackableError: The module's shapes are not those of the template.
+        """
+        module = exchange(module)
+        tensors = dict(module.named_parameters())
+        shapes = [tensors[n].shape for n in self._names if n in tensors]
+        if shapes != self._shapes:
+            raise NotStackableError("the networks of one pool differ in shape")
+        flat = torch.zeros(self.padded)
+        torch.cat([tensors[n].detach().reshape(-1) for n in self._names], out=flat[: self.size])
+        frozen = {n: p.detach().clone() for n, p in tensors.items() if not p.requires_grad}
+        buffers = {n: b.detach().clone() for n, b in module.named_buffers()}
+        rates = tuple(m.rate for m in module.modules() if isinstance(m, _LaneDropout))
+        return Weights(flat, frozen | buffers, rates)
+
+    def restore(
+        self, module: nn.Module, flat: torch.Tensor, buffers: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Write one lane's flat parameters [padded] and buffers into its own module; its state_dict (CPU)."""
+        parts = torch.split(flat[: self.size].detach().cpu(), self._sizes)
+        tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+        with torch.no_grad():
+            for name, part, shape in zip(self._names, parts, self._shapes, strict=True):
+                tensors[name].copy_(part.view(shape))
+            for name, value in buffers.items():
+                tensors[name].copy_(value.detach().cpu())
+        return {n: t.detach().clone() for n, t in module.state_dict().items()}
+
+    def forward(
+        self,
+        flat: torch.Tensor,
+        buffers: Mapping[str, torch.Tensor],
+        masks: Sequence[torch.Tensor],
+        inputs: Sequence[torch.Tensor],
+        *,
+        training: bool,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Outputs of K lanes.
+
+        Args:
+            flat: Parameters [K, padded].
+            buffers: Buffers and frozen parameters, each [K, ...].
+            masks: Scaled dropout masks [K, *shape], one per dropout call; empty for no dropout.
+            inputs: Each [K, B, ...].
+            training: Whether dropout and batch statistics are on.
+
+        Returns:
+            Outputs [K, B, ...] and the buffers that changed (running statistics).
+        """
+        parts = torch.split(flat, [*self._sizes, self.padded - self.size], dim=1)
+        rows = flat.shape[0]
+        params = {
+            n: p.reshape(rows, *s) for n, p, s in zip(self._names, parts, self._shapes, strict=False)
+        } | dict(buffers)
+        self._module.train(training)
+
+        def one(
+            tensors: dict[str, torch.Tensor], own_masks: list[torch.Tensor], *own: torch.Tensor
+        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            self._hand_out(own_masks)
+            out = functional_call(self._module, tensors, own)
+            fresh = {}
+            for name, norm in self._norms.items():
+                if norm.fresh is not None:
+                    prefix = f"{name}." if name else ""
+                    fresh[prefix + "running_mean"], fresh[prefix + "running_var"] = norm.fresh
+                    norm.fresh = None
+            return out, fresh
+
+        return self._map(one)(params, list(masks), *inputs)
+
+    def _hand_out(self, masks: list[torch.Tensor]) -> None:
+        for index, dropout in enumerate(self._dropouts):
+            own = [m for m, (owner, _) in zip(masks, self.mask_shapes, strict=False) if owner == index]
+            dropout.masks = own or None
+
+
+def _loop(function):  # noqa: ANN001, ANN202 - the signature of vmap
+    """vmap's slow stand-in for networks it refuses: one lane after another."""
+
+    def mapped(tensors, masks, *inputs):  # noqa: ANN001, ANN002, ANN202
+        rows = inputs[0].shape[0]
+        done = [
+            function({n: t[k] for n, t in tensors.items()}, [m[k] for m in masks], *(x[k] for x in inputs))
+            for k in range(rows)
+        ]
+        outputs = torch.stack([out for out, _ in done])
+        return outputs, {n: torch.stack([fresh[n] for _, fresh in done]) for n in done[0][1]}
+
+    return mapped

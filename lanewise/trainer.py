@@ -1,0 +1,262 @@
+"""Turns configurations into lanes: the one bridge from study, data and network to the engine.
+
+Range test, search, cross-validation and refit all train through it, with different lanes. It decides
+nothing: it builds the seeded module, picks the split's tensors, and passes reports on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lanewise.engine import Engine, Goal, Lane, LaneResult, Report, SplitTensors
+from lanewise.engine.randomness import stream_seed
+from lanewise.errors import SearchError
+from lanewise.lane_metrics import lane_scores
+from lanewise.metrics import find_metric
+from lanewise.study import Study, training_defaults
+
+if TYPE_CHECKING:
+    from lanewise.data import Arrays, Dataset, Preprocessor, Split
+    from lanewise.model import Network
+    from lanewise.space import Config
+
+WATCHED = {"classes": ("accuracy", "log_loss"), "regression": ("rmse", "r2")}  # beside the objective
+_MOST_LANES = {"cpu": 64, "cuda": 256}
+
+
+def lane_count(study: Study, device: str) -> int:
+    """How many trials train side by side, by rule and not by clock, so that a study is repeatable.
+
+    Random search fills the device. A strategy that learns needs rounds to learn from: it gets a fifth of
+    its trials at once, at least 8.
+    """
+    if study.search.lanes != "auto":
+        return int(study.search.lanes)
+    most = _MOST_LANES[device]
+    if study.search.trials is None:
+        return most
+    wanted = study.search.trials if study.search.strategy == "random" else max(8, study.search.trials // 5)
+    return min(wanted, most)
+
+
+def choose_device(study: Study) -> str:
+    """The device the study asks for; "auto" takes a GPU where there is one."""
+    if study.train.device != "auto":
+        return study.train.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def prepare_torch(study: Study) -> None:
+    """Set thread count and arithmetic once per process, before anything trains."""
+    torch.set_num_threads(study.train.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def split_tensors(arrays: Arrays, preprocessor: Preprocessor, inputs: str) -> SplitTensors:
+    """One split's arrays as the engine's tensors, one-hot where the network takes one input."""
+    sides = []
+    for x_num, x_cat in (
+        (arrays.x_num_train, arrays.x_cat_train),
+        (arrays.x_num_valid, arrays.x_cat_valid),
+    ):
+        parts = (x_num, x_cat) if inputs == "split" else (preprocessor.one_hot(x_num, x_cat),)
+        sides.append(tuple(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
+    y_train, y_valid = (torch.from_numpy(np.ascontiguousarray(y)) for y in (arrays.y_train, arrays.y_valid))
+    return SplitTensors(sides[0], y_train, sides[1], y_valid, float(arrays.target_std))
+
+
+class Trainer:
+    """Lanes of one study.
+
+    Args:
+        study: The study.
+        network: The resolved network.
+        dataset: The development rows.
+        splits: The splits trials may name by index; None is the search's own holdout.
+        lanes: Most lanes at once; None follows the study.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        network: Network,
+        dataset: Dataset,
+        splits: Sequence[Split] | None = None,
+        *,
+        lanes: int | None = None,
+    ) -> None:
+        prepare_torch(study)
+        self.study, self.network, self.dataset = study, network, dataset
+        self.device = choose_device(study)
+        self.splits = list(splits) if splits is not None else [dataset.holdout]
+        self.outputs = len(dataset.classes) if dataset.task != "regression" else 1
+        self._lanes = lanes or lane_count(study, self.device)
+        tensors = []
+        for split in self.splits:
+            preprocessor = dataset.preprocess(split.train)
+            tensors.append(split_tensors(dataset.arrays(split, preprocessor), preprocessor, network.inputs))
+        self._tensors = tensors
+        self._engines: dict[str, Engine] = {}
+        self._keys: list[Any] = []
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores of every epoch, the objective first."""
+        kind = "regression" if self.dataset.task == "regression" else "classes"
+        return tuple(dict.fromkeys((self.dataset.metric, *WATCHED[kind])))
+
+    def _engine(self, loss: str) -> Engine:
+        if loss not in self._engines:
+            metric, names = find_metric(self.dataset.metric), self.metrics
+
+            def score(
+                outputs: torch.Tensor, target: torch.Tensor, n: torch.Tensor, scale: torch.Tensor
+            ) -> Mapping[str, torch.Tensor]:
+                found = lane_scores(names, outputs, target, n, scale)
+                return {f"valid/{name}": values for name, values in found.items()}
+
+            goal = Goal(loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs)
+            self._engines[loss] = Engine(
+                self._tensors,
+                goal,
+                lanes=self._lanes,
+                device=self.device,
+                precision=self.study.train.precision,
+            )
+        return self._engines[loss]
+
+    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration with every training hyperparameter in it, inactive ones at their defaults."""
+        full = training_defaults() | dict(config)
+        if full["loss"] == "auto":
+            full["loss"] = "mse" if self.dataset.task == "regression" else "cross_entropy"
+        return full
+
+    def lane(
+        self,
+        key: int | str,
+        config: Config,
+        seed: int,
+        *,
+        split: int = 0,
+        epochs: int | None = None,
+        stop: int | None = None,
+        patience: int | None = None,
+        keep_best: bool = True,
+    ) -> Lane:
+        """A lane for one configuration; its network is initialised from the seed."""
+        full = self.complete(config)
+        module = self.network.build(self.dataset.layout, self.outputs, config, stream_seed(seed, "init"))
+        return Lane(
+            key=key,
+            seed=seed,
+            config=full,
+            module=module,
+            shape=self.network.static_key(config),
+            epochs=epochs or self.study.train.epochs,
+            batch=int(full["batch_size"]),
+            patience=self.study.train.patience if patience is None else patience,
+            split=split,
+            stop=stop,
+            keep_best=keep_best,
+        )
+
+    @property
+    def free(self) -> int:
+        """Lanes that may still be added before the next tick."""
+        return self._lanes - self.active
+
+    @property
+    def active(self) -> int:
+        """Lanes that will train at the next tick."""
+        return sum(engine.active for engine in self._engines.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about how lanes run."""
+        return [note for engine in self._engines.values() for note in engine.notes]
+
+    def add(self, lane: Lane) -> None:
+        """Train `lane` from the next tick on."""
+        self._engine(str(lane.config["loss"])).add(lane)
+        self._keys.append(lane.key)
+
+    def tick(self) -> list[Report]:
+        """One epoch of every active lane, reports in the order the lanes were added."""
+        reports = {r.key: r for engine in self._engines.values() if engine.active for r in engine.tick()}
+        self._keys = [k for k in self._keys if k in reports]
+        return [reports[k] for k in self._keys]
+
+    def drop(self, key: int | str) -> None:
+        """Stop a lane and forget it."""
+        for engine in self._engines.values():
+            engine.drop(key)
+
+    def take(self, key: int | str) -> LaneResult:
+        """A finished lane's weights and validation outputs; call before the next tick."""
+        return next(e for e in self._engines.values() if e.holds(key)).take(key)
+
+    def train_all(self, lanes: Sequence[Lane]) -> list[LaneResult | None]:
+        """Train lanes to their end, refilling as they finish; None where one failed."""
+        waiting = list(reversed(lanes))
+        results: dict[int | str, LaneResult | None] = {}
+        while waiting or self.active:
+            while waiting and self.free > 0:
+                self.add(waiting.pop())
+            for report in self.tick():
+                if report.finished:
+                    results[report.key] = None if report.failed else self.take(report.key)
+        return [results[lane.key] for lane in lanes]
+
+
+def fold_trainer(
+    study: Study, network: Network, dataset: Dataset
+) -> Callable[[Sequence[tuple[Config, int, Split]]], list[tuple[npt.NDArray[np.float32] | None, int]]]:
+    """The function `evaluate` trains with: every (configuration, seed, split) is a lane of one call."""
+
+    def train(
+        jobs: Sequence[tuple[Config, int, Split]],
+    ) -> list[tuple[npt.NDArray[np.float32] | None, int]]:
+        splits = list({split.name: split for _, _, split in jobs}.values())
+        place = {split.name: i for i, split in enumerate(splits)}
+        trainer = Trainer(study, network, dataset, splits, lanes=_MOST_LANES[choose_device(study)])
+        lanes = [
+            trainer.lane(i, config, seed, split=place[split.name])
+            for i, (config, seed, split) in enumerate(jobs)
+        ]
+        results = trainer.train_all(lanes)
+        return [(None, 0) if r is None else (r.outputs.numpy(), r.best_epoch) for r in results]
+
+    return train
+
+
+def full_trainer(
+    study: Study, network: Network, dataset: Dataset, split: Split
+) -> Callable[[Config, Sequence[int], int], list[dict[str, torch.Tensor]]]:
+    """The function `refit` trains with: the members are lanes, stopped after the given epoch of the plan."""
+
+    def train(config: Config, seeds: Sequence[int], epochs: int) -> list[dict[str, torch.Tensor]]:
+        trainer = Trainer(study, network, dataset, [split], lanes=len(seeds))
+        plan = max(epochs, study.train.epochs)
+        lanes = [
+            trainer.lane(i, config, seed, epochs=plan, stop=epochs, patience=0, keep_best=False)
+            for i, seed in enumerate(seeds)
+        ]
+        weights = []
+        for result in trainer.train_all(lanes):
+            if result is None:
+                raise SearchError(
+                    "a refit of the winner diverged on all development rows",
+                    rule="its loss stays finite, as it did in every fold",
+                    remedy="lower the upper bound of lr, or set clip",
+                )
+            weights.append(result.weights)
+        return weights
+
+    return train
