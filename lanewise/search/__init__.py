@@ -1,0 +1,17 @@
+"""The search: strategies propose, lanes train, rungs prune; comes after lr_range, before evaluate.
+
+`recorded_search` is what a pipeline calls: a generator that yields `Progress` after every tick, returns
+`SearchResult` and survives its process. `search` is the same loop without a record. The engine comes in
+as a `Trainer`. This folder is the only one that imports Optuna.
+"""
+
+from lanewise.ledger import Report, TrialRecord
+from lanewise.search.recorded import recorded_search
+from lanewise.search.records import LaneRequest, Progress, SearchResult, Strategy, Told, Trainer
+from lanewise.search.run import search
+from lanewise.search.strategies import STRATEGIES
+
+__all__ = [
+    "STRATEGIES", "LaneRequest", "Progress", "Report", "SearchResult", "Strategy", "Told", "Trainer",
+    "TrialRecord", "recorded_search", "search",
+]  # fmt: skip

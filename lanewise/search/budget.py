@@ -1,0 +1,52 @@
+"""When a search has had enough: trials, epochs or seconds, whichever comes first; asked by the loop at ticks.
+
+Trials and epochs are counted, so a search ends at the same tick on every machine; seconds are wall-clock
+time, the only budget whose result depends on the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lanewise.study import Search
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The budgets of a study; None: no limit.
+
+    Args:
+        trials: Trials asked, duplicates included.
+        epochs: Epochs trained, over all trials; never exceeded, but to let one trial complete.
+        seconds: Wall-clock time; looked at between ticks, so exceeded by up to one.
+    """
+
+    trials: int | None
+    epochs: int | None
+    seconds: float | None
+
+    @classmethod
+    def of(cls, search: Search) -> Budget:
+        """The budgets of the study's `search` section."""
+        return cls(search.trials, search.epochs, search.seconds)
+
+    def another_trial(self, asked: int) -> bool:
+        """Whether the number of trials leaves room for one more."""
+        return self.trials is None or asked < self.trials
+
+    def spent_by(self, running: int, epochs: int, seconds: float) -> str | None:
+        """Which budget one more epoch of `running` trials would exceed, in words."""
+        if self.epochs is not None and epochs + running > self.epochs:
+            return f"the budget of {self.epochs} epochs is spent"
+        if self.seconds is not None and seconds >= self.seconds:
+            return f"the budget of {self.seconds:g} seconds is spent"
+        return None
+
+    def share(self, trials: float, epochs: int, seconds: float) -> float:
+        """Share of the budget that is spent, 0 to 1, by the budget that is furthest spent.
+
+        Args:
+            trials: Trials done, running ones by their share of a full training.
+        """
+        pairs = ((trials, self.trials), (epochs, self.epochs), (seconds, self.seconds))
+        return min(1.0, max((spent / limit for spent, limit in pairs if limit), default=0.0))

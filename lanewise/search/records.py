@@ -1,0 +1,162 @@
+"""What passes between the search, its strategies, its trainer and its consumer; plain values only.
+
+Reports and trial records, which are also the rows of the ledger, come from `lanewise.ledger`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from lanewise.ledger import Report, TrialRecord
+from lanewise.pruning import Direction
+from lanewise.space import Config
+
+
+@dataclass(frozen=True)
+class LaneRequest:
+    """A trial that wants a lane.
+
+    Args:
+        number: Trial number.
+        config: Every active hyperparameter, fixed ones included.
+        seed: Of initialisation, shuffling and dropout of this trial, below 2**32.
+        epochs: Longest training.
+        patience: Epochs without a better objective after which it ends; 0: off.
+    """
+
+    number: int
+    config: Config
+    seed: int
+    epochs: int
+    patience: int
+
+
+class Trainer(Protocol):
+    """What the search needs of an engine.
+
+    A lane's reports depend on its request only, never on its neighbours. What goes wrong in one lane is
+    said in its report (`failed`); an exception ends the search. A lane stays occupied until `drop`, also
+    after its last report.
+    """
+
+    @property
+    def active(self) -> int:
+        """Number of occupied lanes."""
+        ...
+
+    def free(self, request: LaneRequest) -> bool:
+        """Whether there is an empty lane for this trial; depends on the occupied lanes only."""
+        ...
+
+    def add(self, request: LaneRequest) -> None:
+        """Put the trial into an empty lane."""
+        ...
+
+    def tick(self) -> Sequence[Report]:
+        """Train one epoch of every occupied lane; one report for each."""
+        ...
+
+    def drop(self, number: int) -> None:
+        """Empty the trial's lane."""
+        ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a strategy may know of one trial.
+
+    Args:
+        value: Best objective so far, natural direction; None while there is none or where it failed.
+        epochs: Epochs trained so far.
+        curve: Objective by epoch.
+    """
+
+    number: int
+    config: Config
+    state: Literal["running", "complete", "pruned", "failed"]
+    value: float | None
+    epochs: int
+    curve: tuple[float, ...]
+
+
+class Strategy(Protocol):
+    """Proposes configurations."""
+
+    def ask(self, number: int, history: Sequence[Told]) -> Config:
+        """The configuration of a trial: a pure function of the study, `number` and `history`.
+
+        It may be asked for one number more than once, each time with a longer history; only the last
+        answer is trained. What a strategy remembers between two calls may only save time.
+
+        Args:
+            number: Trial number, from 1 (trial 0 is the default).
+            history: The trials asked before, by number, without duplicates of others; running ones too.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the search stands after a tick, and what happened in it.
+
+    Args:
+        done: Trials trained to their end.
+        best_number: Trial with the best score seen so far, running and pruned ones included: a display.
+            The result counts complete trials only.
+        epochs_spent: Epochs trained, over all trials.
+        epochs_full: What the trials of this search would take without pruning: a trial that ended by itself
+            counts what it took, every other one (pruned, running, or still to be asked) a full training.
+        eta_s: Estimated seconds to the end, None before there is an estimate.
+        started: (number, configuration, seed) of the trials that began in this tick.
+        reports: Its reports, by trial number.
+        ended: The trials that ended in it, duplicates included, by number.
+        replayed: Nothing was trained in this tick: a resumed search repeats what its ledger holds.
+    """
+
+    done: int
+    pruned: int
+    failed: int
+    duplicates: int
+    running: int
+    best_number: int | None
+    best_value: float | None
+    epochs_spent: int
+    epochs_full: int
+    ticks: int
+    elapsed_s: float
+    eta_s: float | None
+    started: tuple[tuple[int, Config, int], ...] = ()
+    reports: tuple[Report, ...] = ()
+    ended: tuple[TrialRecord, ...] = ()
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        metric: The objective, resolved.
+        trials: Every trial by number, duplicates included.
+        best: Number of the best complete trial; the first of equal ones.
+        epochs_spent: Epochs trained, over all trials; those trained again after a crash count once.
+        epochs_full: As in `Progress`.
+        seconds: Wall-clock time of searching, over all runs that took part.
+        lanes: Most trials that trained side by side.
+        space: The space searched, as JSON.
+        ending: Why it ended, in words.
+    """
+
+    metric: str
+    direction: Direction
+    trials: tuple[TrialRecord, ...]
+    best: int
+    epochs_spent: int
+    epochs_full: int
+    seconds: float
+    lanes: int
+    strategy: str
+    space: Mapping[str, Any] = field(repr=False)
+    ending: str

@@ -1,0 +1,394 @@
+"""The search loop: ask, train a tick, prune, tell, again; strategies before it, the engine beneath it.
+
+The loop is a pure function of study, space and reports (but for a budget in seconds): all that it decides
+it decides at ticks, in the order of trial numbers, with draws seeded by trial number. It writes nothing
+down; a search that shall survive a crash runs through `search.recorded`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+from lanewise.errors import SearchError
+from lanewise.ledger import Report, State, TrialRecord, curve_row
+from lanewise.pruning import Asha, Direction, better, rungs, spare
+from lanewise.search.budget import Budget
+from lanewise.search.proposals import Proposal, Proposals
+from lanewise.search.random import trial_seed
+from lanewise.search.records import LaneRequest, Progress, SearchResult, Told, Trainer
+from lanewise.search.strategies import STRATEGIES
+from lanewise.space import Space
+from lanewise.study import Study
+
+
+def search(
+    study: Study,
+    space: Space,
+    engine: Trainer,
+    *,
+    metric: str,
+    direction: Direction,
+    elapsed: Callable[[int], float] | None = None,
+) -> Generator[Progress, None, SearchResult]:
+    """Search; yields after every tick, returns the result.
+
+    Lanes are filled in the order of trial numbers. The next trial is asked for only when a lane may be
+    empty; if there is none for its shape, the answer is thrown away and the same number is asked again
+    after a lane was emptied, with what was told by then. So no trial overtakes another, and none is
+    asked earlier than it must be.
+
+    Args:
+        study: Its `search`, `train`, `lr_range.control_share` and `seed` are used.
+        space: What to search, narrowed if it was.
+        engine: Trains the lanes; no lane of it may be in use.
+        metric: The objective; reports have it as `valid/<metric>`.
+        direction: Whether higher or lower values of it are better.
+        elapsed: Tick -> seconds of search up to its end; without it, wall-clock time.
+
+    Raises:
+        SearchError: Too many trials failed in a row, or none completed.
+    """
+    loop = _Loop(study, space, engine, metric, direction, elapsed or _stopwatch())
+    while not loop.over:
+        progress = loop.step()
+        if progress is not None:
+            yield progress
+        loop.give_up_if_hopeless()
+    return loop.result()
+
+
+def _stopwatch() -> Callable[[int], float]:
+    start = time.monotonic()
+    return lambda tick: time.monotonic() - start
+
+
+@dataclass
+class _Trial:
+    """A trial's state in the loop."""
+
+    number: int
+    proposal: Proposal
+    seed: int
+    begun_s: float
+    state: State | None = None  # None: running
+    reason: str | None = None
+    value: float | None = None
+    epochs: int = 0
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    objective: list[float] = field(default_factory=list)
+    curve: list[dict[str, float | None]] = field(default_factory=list)
+
+    def record(self) -> TrialRecord:
+        """What became of it."""
+        assert self.state is not None  # it has ended
+        return TrialRecord(
+            self.number,
+            self.proposal.config,
+            self.seed,
+            self.state,
+            self.reason,
+            self.value,
+            self.epochs,
+            self.best_epoch,
+            self.curve,
+            self.proposal.control,
+            self.seconds,
+            self.proposal.duplicate_of,
+        )
+
+    def told(self) -> Told:
+        """What a strategy may know of it; not asked of duplicates."""
+        assert self.state != "duplicate"
+        return Told(
+            self.number,
+            self.proposal.config,
+            self.state or "running",
+            self.value,
+            self.epochs,
+            tuple(self.objective),
+        )
+
+
+class _Loop:
+    """The state of one search between two ticks."""
+
+    def __init__(
+        self,
+        study: Study,
+        space: Space,
+        engine: Trainer,
+        metric: str,
+        direction: Direction,
+        elapsed: Callable[[int], float],
+    ) -> None:
+        self._study, self._space, self._engine, self._elapsed = study, space, engine, elapsed
+        self._metric, self._direction = metric, direction
+        self._proposals = Proposals(study, space, STRATEGIES[study.search.strategy](study, space, direction))
+        self._budget = Budget.of(study.search)
+        self._asha = Asha(study.search.rung_factor, direction)
+        first, factor = study.search.rung_first, study.search.rung_factor
+        epochs = rungs(first, factor, study.train.epochs) if study.search.pruner == "asha" else ()
+        self._rungs: dict[int, dict[int, float]] = {epoch: {} for epoch in epochs}  # epoch -> trial -> score
+        self._trials: list[_Trial] = []
+        self._running: dict[int, _Trial] = {}
+        self._seen: dict[str, int] = {}  # key -> the first trial that had it
+        self._waiting: dict[int, list[_Trial]] = {}  # running trial -> its duplicates
+        self._ended: list[TrialRecord] = []  # since the last progress
+        self._told: dict[int, Told] = {}  # of the trials that have ended
+        self._full = False  # the last trial asked for found no lane, and none was emptied since
+        self._ending: str | None = None  # why no more trials are asked for
+        self._ticks, self._seconds, self._epochs, self._lanes = 0, 0.0, 0, 0
+        self.over = False
+
+    def step(self) -> Progress | None:
+        """Fill, train one tick, judge; None where nothing happened any more."""
+        started = self._fill()
+        self._cut()
+        reports: list[Report] = []
+        if self._running:
+            reports = self._tick()
+            for report in reports:
+                self._take(report)
+            self._prune([r.number for r in reports])
+        else:
+            self.over = True
+        if not reports and not self._ended:
+            return None
+        return self._progress(started, reports)
+
+    def give_up_if_hopeless(self) -> None:
+        """End the search where failures leave nothing to hope for.
+
+        Raises:
+            SearchError: With the three commonest reasons.
+        """
+        row = longest = 0
+        for trial in self._trials:  # by number: at the start the fast failures of many lanes come first
+            if trial.proposal.duplicate_of is None:
+                row = row + 1 if trial.state == "failed" else 0
+                longest = max(longest, row)
+        limit = self._study.search.max_failures
+        if longest >= limit:
+            what, rule = f"{longest} trials in a row failed", f"fewer than {limit} (search: max_failures)"
+        elif self.over and all(t.state != "complete" for t in self._trials):
+            what, rule = "no trial completed", "at least one complete trial"
+        else:
+            return
+        # "nonfinite loss at epoch 3" and "... at epoch 7" are one reason
+        failed = (trial.reason or "" for trial in self._trials if trial.state == "failed")
+        reasons = Counter(reason.split(" at epoch ")[0] for reason in failed).most_common(3)
+        raise SearchError(
+            what,
+            where=f"study {self._study.name}",
+            rule=rule,
+            given="; ".join(f"{count} x {reason}" for reason, count in reasons) or "no failures",
+            remedy="lower the range of lr, or correct what the reasons name",
+        )
+
+    def result(self) -> SearchResult:
+        """The result of a search that is over."""
+        best = self._best([trial for trial in self._trials if trial.state == "complete"])
+        assert best is not None  # else the search has given up
+        return SearchResult(
+            metric=self._metric,
+            direction=self._direction,
+            best=best.number,
+            trials=tuple(trial.record() for trial in self._trials),
+            epochs_spent=self._epochs,
+            epochs_full=self._epochs_full(),
+            seconds=self._seconds,
+            lanes=self._lanes,
+            strategy=self._study.search.strategy,
+            space=self._space.to_json(),
+            ending=self._ending or f"the budget of {len(self._trials)} trials is spent",
+        )
+
+    def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
+        """The first of those with the best value."""
+        sign = -1.0 if self._direction == "maximize" else 1.0
+        ranked = [(sign * t.value, t.number, t) for t in trials if t.value is not None]
+        return min(ranked)[2] if ranked else None
+
+    def _fill(self) -> list[_Trial]:
+        """Put the next trials into empty lanes, in the order of their numbers."""
+        started: list[_Trial] = []
+        while not self._full and self._may_ask():
+            number = len(self._trials)
+            proposal = self._proposals.propose(
+                number, self._history(), self._seen, self._duplicates_in_a_row()
+            )
+            if proposal is None:
+                self._ending = f"every configuration of the space was tried: there are {len(self._seen)}"
+                break
+            trial = _Trial(number, proposal, trial_seed(self._study.seed, number, "lane"), self._seconds)
+            if proposal.duplicate_of is None:
+                train = self._study.train
+                request = LaneRequest(number, proposal.config, trial.seed, train.epochs, train.patience)
+                self._full = not self._engine.free(request)
+                if self._full:
+                    break
+                self._engine.add(request)
+                self._running[number] = trial
+                self._seen[proposal.key] = number
+                started.append(trial)
+            self._trials.append(trial)
+            if proposal.duplicate_of is not None:
+                self._stand_in(trial, self._trials[proposal.duplicate_of])
+        if self._full and not self._running:
+            raise SearchError(
+                "no lane is free for a trial though none is in use", given=f"trial {len(self._trials)}"
+            )
+        self._lanes = max(self._lanes, len(self._running))
+        return started
+
+    def _may_ask(self) -> bool:
+        if self._ending is not None or not self._budget.another_trial(len(self._trials)):
+            return False
+        return self._budget.spent_by(len(self._running) + 1, self._epochs, self._seconds) is None
+
+    def _history(self) -> list[Told]:
+        originals = (trial for trial in self._trials if trial.proposal.duplicate_of is None)
+        return [self._told.get(trial.number) or trial.told() for trial in originals]
+
+    def _duplicates_in_a_row(self) -> int:
+        count = 0
+        while count < len(self._trials) and self._trials[-1 - count].proposal.duplicate_of is not None:
+            count += 1
+        return count
+
+    def _stand_in(self, duplicate: _Trial, original: _Trial) -> None:
+        """Give the duplicate its original's value, at once or when the original ends."""
+        if original.state is None:
+            self._waiting.setdefault(original.number, []).append(duplicate)
+            return
+        duplicate.state, duplicate.value = "duplicate", original.value
+        duplicate.reason = f"same configuration as trial {original.number}"
+        self._ended.append(duplicate.record())
+
+    def _cut(self) -> None:
+        """Stop the running trials where the budget ends, but for one if none has completed yet."""
+        reason = self._budget.spent_by(len(self._running), self._epochs, self._seconds)
+        if reason is None or not self._running:
+            return
+        self._ending = reason
+        for number in self._but_one(sorted(self._running)):
+            self._end(self._running[number], "pruned", reason)
+
+    def _but_one(self, stopping: Sequence[int]) -> list[int]:
+        """`stopping` without the one trial that must go on so that at least one completes."""
+        others_run = len(stopping) < len(self._running)
+        if not stopping or others_run or any(trial.state == "complete" for trial in self._trials):
+            return list(stopping)
+        standing = {n: (self._running[n].epochs, self._running[n].value) for n in stopping}
+        kept = spare(standing, self._direction)
+        return [number for number in stopping if number != kept]
+
+    def _tick(self) -> list[Report]:
+        reports = sorted(self._engine.tick(), key=lambda report: report.number)
+        self._ticks += 1
+        self._seconds = self._elapsed(self._ticks)
+        expected = {number: trial.epochs + 1 for number, trial in self._running.items()}
+        if len(reports) != len(expected) or {r.number: r.epoch for r in reports} != expected:
+            given = [(report.number, report.epoch) for report in reports]
+            raise RuntimeError(f"the engine reported (trial, epoch) {given}, not {expected}")
+        return reports
+
+    def _take(self, report: Report) -> None:
+        """Enter one report; end the trial where it finished or failed."""
+        trial = self._running[report.number]
+        trial.epochs = report.epoch
+        trial.curve.append(curve_row(report))
+        self._epochs += 1
+        reason = report.failed or self._nonfinite(report)
+        if reason is not None:
+            trial.value = trial.best_epoch = None  # a score before the failure is not one of a usable trial,
+            for scores in self._rungs.values():  # nor one that others must beat
+                scores.pop(trial.number, None)
+            self._end(trial, "failed", reason)
+            return
+        score = report.scores[f"valid/{self._metric}"]
+        trial.objective.append(score)
+        if trial.value is None or better(score, trial.value, self._direction):
+            trial.value, trial.best_epoch = score, report.epoch
+        if report.epoch in self._rungs:
+            self._rungs[report.epoch][report.number] = trial.value  # its best so far: that is its value, too
+        if report.finished:
+            self._end(trial, "complete", None)
+
+    def _nonfinite(self, report: Report) -> str | None:
+        """Why the report's numbers cannot be used."""
+        objective = f"valid/{self._metric}"
+        if not math.isfinite(report.train_loss):
+            return f"nonfinite loss at epoch {report.epoch}"
+        if objective not in report.scores:
+            raise SearchError(
+                "the engine does not report the objective",
+                given=", ".join(report.scores) or "no scores",
+                rule=objective,
+            )
+        if not math.isfinite(report.scores[objective]):
+            return f"nonfinite {objective} at epoch {report.epoch}"
+        return None
+
+    def _prune(self, reported: Sequence[int]) -> None:
+        """Stop the trials that are behind at a rung they reached in this tick; never the default."""
+        arrived: dict[int, list[int]] = {}
+        for number in reported:
+            if number in self._running and self._running[number].epochs in self._rungs:
+                arrived.setdefault(self._running[number].epochs, []).append(number)
+        behind = {
+            n for epoch, numbers in arrived.items() for n in self._asha.stops(numbers, self._rungs[epoch])
+        }
+        for number in self._but_one(sorted(behind - {0})):
+            trial = self._running[number]
+            self._end(trial, "pruned", f"behind at epoch {trial.epochs}")
+
+    def _end(self, trial: _Trial, state: State, reason: str | None) -> None:
+        """Empty the trial's lane and record its end."""
+        self._engine.drop(trial.number)
+        self._full = False
+        del self._running[trial.number]
+        trial.state, trial.reason, trial.seconds = state, reason, self._seconds - trial.begun_s
+        self._ended.append(trial.record())
+        self._told[trial.number] = trial.told()
+        for duplicate in self._waiting.pop(trial.number, []):
+            self._stand_in(duplicate, trial)
+
+    def _epochs_full(self) -> int:
+        """Epochs this search would take without pruning; see `Progress`."""
+        full = self._study.train.epochs
+        originals = (trial for trial in self._trials if trial.proposal.duplicate_of is None)
+        known = sum(trial.epochs if trial.state in ("complete", "failed") else full for trial in originals)
+        limit = self._budget.trials
+        to_ask = 0 if limit is None or self._ending is not None else limit - len(self._trials)
+        return known + full * to_ask
+
+    def _progress(self, started: Sequence[_Trial], reports: Sequence[Report]) -> Progress:
+        states = Counter(trial.state for trial in self._trials)
+        best = self._best([trial for trial in self._trials if trial.state != "duplicate"])
+        under_way = sum(trial.epochs for trial in self._running.values()) / self._study.train.epochs
+        trials = len(self._trials) - len(self._running) + under_way
+        share = self._budget.share(trials, self._epochs, self._seconds)
+        ended, self._ended = sorted(self._ended, key=lambda record: record.number), []
+        return Progress(
+            done=states["complete"],
+            pruned=states["pruned"],
+            failed=states["failed"],
+            duplicates=states["duplicate"],
+            running=len(self._running),
+            best_number=best.number if best else None,
+            best_value=best.value if best else None,
+            epochs_spent=self._epochs,
+            epochs_full=self._epochs_full(),
+            ticks=self._ticks,
+            elapsed_s=self._seconds,
+            eta_s=0.0 if self.over else self._seconds * (1 - share) / share if share > 0 else None,
+            started=tuple((t.number, t.proposal.config, t.seed) for t in started),
+            reports=tuple(reports),
+            ended=tuple(ended),
+        )

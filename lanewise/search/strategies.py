@@ -1,0 +1,21 @@
+"""Every search strategy by its name in the study file; adding one is a file and a line here.
+
+A strategy is a class `(study, space, direction)` with the one method of `records.Strategy`.
+tests/unit/test_search_strategies.py runs its contract over every entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lanewise.pruning import Direction
+from lanewise.search.random import RandomSearch
+from lanewise.search.records import Strategy
+from lanewise.search.tpe import TPE
+from lanewise.space import Space
+from lanewise.study import Study
+
+STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
+    "random": RandomSearch,
+    "tpe": TPE,
+}

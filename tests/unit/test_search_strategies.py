@@ -1,0 +1,400 @@
+"""Every strategy keeps the contract of `records.Strategy`; TPE is Optuna's; what proposals add to it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lanewise.search import STRATEGIES, Told
+from lanewise.search.budget import Budget
+from lanewise.search.proposals import DUPLICATES_IN_A_ROW, Proposals, unseen
+from lanewise.search.random import trial_rng, trial_seed
+from lanewise.space import Config, Space, build_space
+from lanewise.study import Study
+
+NETWORK: dict[str, Any] = {
+    "width": {"low": 16, "high": 256, "log": True},
+    "depth": {"low": 1, "high": 4},
+    "dropout": {"low": 0.0, "high": 0.5, "step": 0.1},
+    "activation": ["relu", "gelu", "tanh"],
+    "skip": [True, False],
+}
+DEFAULTS: Config = {"width": 64, "depth": 2, "dropout": 0.1, "activation": "relu", "skip": False}
+CONDITIONAL = {"optimizer": ["sgd", "adamw"], "momentum": {"low": 0.5, "high": 0.99}}
+
+
+def a_study(strategy: str = "tpe", **changes: Any) -> Study:
+    base = {"name": "s", "seed": 5, "data": {"source": "sklearn:digits"}, "space": CONDITIONAL}
+    return Study.model_validate(base | {"search": {"strategy": strategy, "startup": 4}} | changes)
+
+
+def a_space(study: Study) -> Space:
+    return build_space(study, NETWORK, DEFAULTS)
+
+
+def goodness(config: Config) -> float:
+    """Smaller is better; best at lr 1e-3, width 64, gelu."""
+    lr, width = float(config["lr"]), float(config["width"])
+    return abs(math.log10(lr) + 3) + abs(math.log2(width) - 6) + (config["activation"] != "gelu")
+
+
+def a_history(space: Space, count: int, running: int = 3) -> list[Told]:
+    """Random trials of all states; the last `running` ones still run."""
+    history = []
+    for number in range(count):
+        config = space.default() if number == 0 else space.sample_uniform(trial_rng(1, number, "history"))
+        value = goodness(config)
+        if number >= count - running:
+            history.append(Told(number, config, "running", None, 0, ()))
+        elif number % 7 == 5:
+            history.append(Told(number, config, "failed", None, 2, ()))
+        elif number % 3 == 2:
+            history.append(Told(number, config, "pruned", value + 1, 5, (9.0,) * 4 + (value + 1,)))
+        else:
+            history.append(Told(number, config, "complete", value, 9, (9.0,) * 8 + (value,)))
+    return history
+
+
+def asked(
+    strategy: str,
+    number: int,
+    history: Sequence[Told],
+    direction: Literal["maximize", "minimize"] = "minimize",
+    **changes: Any,
+) -> Config:
+    study = a_study(strategy, **changes)
+    return STRATEGIES[strategy](study, a_space(study), direction).ask(number, history)
+
+
+# --- the contract, for every strategy
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@given(number=st.integers(1, 10_000), told=st.integers(0, 25), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_proposals_are_legal_complete_and_plain(name: str, number: int, told: int, seed: int) -> None:
+    study = a_study(name, seed=seed)
+    space = a_space(study)
+    config = STRATEGIES[name](study, space, "minimize").ask(number, a_history(space, told))
+    assert space.contains(config) and space.active(config) == config
+    assert ("momentum" in config) == (config["optimizer"] == "sgd")
+    assert all(type(value) in (int, float, str, bool) for value in config.values())
+    assert list(config) == [n for n in space.parameters if n in config]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_an_answer_depends_on_number_and_history_only(name: str) -> None:
+    study = a_study(name)
+    space = a_space(study)
+    whole = a_history(space, 30)
+    before = copy.deepcopy(whole)
+    used = STRATEGIES[name](study, space, "minimize")
+    for count in (3, 12, 11, 30, 7, 30):  # grows, shrinks, and its running trials end
+        history = a_history(space, count)
+        for number in (count, count + 5):
+            assert used.ask(number, history) == asked(name, number, history)
+    assert whole == before
+    other = [
+        *whole[:-1],
+        Told(29, whole[3].config, "running", None, 0, ()),
+    ]  # another trial in the same place
+    used.ask(31, whole)
+    assert used.ask(31, other) == asked(name, 31, other)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_running_trials_end_one_by_one_in_any_order(name: str) -> None:
+    """As in a search: one strategy sees each trial run, then end, a fresh one only the last state."""
+    study = a_study(name)
+    space = a_space(study)
+    final = a_history(space, 24, running=0)
+    used = STRATEGIES[name](study, space, "minimize")
+    ended: set[int] = set()
+    for number in sorted(range(24), key=lambda n: (n * 7) % 24):
+        ended.add(number)
+        now = [t if t.number in ended else Told(t.number, t.config, "running", None, 0, ()) for t in final]
+        assert used.ask(24, now) == asked(name, 24, now)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_numbers_and_seeds_give_different_answers(name: str) -> None:
+    space = a_space(a_study())
+    history = a_history(space, 20)
+    answers = [asked(name, number, history) for number in range(20, 40)]
+    assert len({space.key(answer) for answer in answers}) == 20
+    assert asked(name, 20, history, seed=6) != answers[0]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_nothing_is_printed_or_logged(
+    name: str, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    loud = optuna.logging.get_verbosity()
+    asked(name, 25, a_history(a_space(a_study()), 25))
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+    assert optuna.logging.get_verbosity() == loud  # the user's own setting stays
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_fixed_space_has_one_answer(name: str) -> None:
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "data": {"source": "sklearn:digits"},
+            "space": {"lr": 0.1, "weight_decay": 0.0},
+            "search": {"strategy": name, "startup": 1},
+        }
+    )
+    space = build_space(study, {}, {})
+    history = [Told(n, space.default(), "complete", 1.0, 5, ()) for n in range(3)]
+    assert STRATEGIES[name](study, space, "minimize").ask(3, history) == space.default() | {
+        "lr": 0.1,
+        "weight_decay": 0.0,
+    }
+
+
+# --- random
+
+
+def test_random_search_is_uniform_on_its_scale() -> None:
+    study = a_study("random")
+    space = a_space(study)
+    drawn = [STRATEGIES["random"](study, space, "minimize").ask(n, ()) for n in range(1, 801)]
+    decades = [sum(10**-k <= float(c["lr"]) < 10 ** (1 - k) for c in drawn) for k in (2, 3, 4, 5)]
+    assert all(abs(count - 200) < 4 * math.sqrt(150) for count in decades)  # four standard deviations
+    assert abs(sum(c["skip"] is True for c in drawn) - 400) < 4 * math.sqrt(200)
+
+
+def test_seeds_are_pinned() -> None:
+    """A resumed search needs the seeds of the version that began it."""
+    assert trial_seed(0, 0, "lane") == 1074610320
+    assert trial_seed(0, 1, "lane") != trial_seed(1, 0, "lane") != trial_seed(0, 0, "ask")
+    assert float(trial_rng(0, 0, "ask").random()) == 0.31147424584118555
+
+
+# --- tpe
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_tpe_answers_as_optuna_itself_would(direction: Literal["maximize", "minimize"]) -> None:
+    """Oracle: a plain Optuna study with the same trials, its own sampler, without our shortcuts."""
+    study = a_study(space={})
+    space = a_space(study)
+    history = a_history(space, 40)
+    plain = optuna.create_study(direction=direction)
+    distributions = {
+        "lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True),
+        "weight_decay": optuna.distributions.FloatDistribution(1e-6, 1e-1, log=True),
+        "width": optuna.distributions.IntDistribution(16, 256, log=True),
+        "depth": optuna.distributions.IntDistribution(1, 4),
+        "dropout": optuna.distributions.FloatDistribution(0.0, 0.5, step=0.1),
+        "activation": optuna.distributions.CategoricalDistribution(["relu", "gelu", "tanh"]),
+        "skip": optuna.distributions.CategoricalDistribution([True, False]),
+    }
+    states = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
+    for told in history:
+        plain.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[states[told.state]],
+                params={name: told.config[name] for name in distributions},
+                distributions=distributions,
+                value=told.value if told.state == "complete" else None,
+                intermediate_values=dict(enumerate(told.curve, start=1)) if told.state == "pruned" else None,
+            )
+        )
+    plain.sampler = optuna.samplers.TPESampler(
+        multivariate=True, constant_liar=True, n_startup_trials=4, seed=trial_seed(5, 40, "tpe")
+    )
+    trial = plain.ask(distributions)
+    answer = STRATEGIES["tpe"](study, space, direction).ask(40, history)
+    assert {name: answer[name] for name in distributions} == pytest.approx(trial.params)
+
+
+def test_tpe_starts_with_random_searchs_own_trials() -> None:
+    space = a_space(a_study())
+    for count, running in ((0, 0), (3, 0), (20, 20)):  # running ones are no results
+        history = a_history(space, count, running)
+        assert asked("tpe", 20, history) == asked("random", 20, history)
+    assert asked("tpe", 20, a_history(space, 20, 0)) != asked("random", 20, [])
+
+
+def test_tpe_learns() -> None:
+    """30 answers after 60 random trials: in the middle far better than random ones, also when maximizing."""
+    space = a_space(a_study())
+    history = a_history(space, 60, 0)
+    negated = [Told(t.number, t.config, t.state, t.value and -t.value, t.epochs, ()) for t in history]
+    numbers = range(60, 90)
+
+    def median(configs: list[Config]) -> float:
+        return sorted(map(goodness, configs))[len(configs) // 2]
+
+    random = median([asked("random", n, history) for n in numbers])
+    assert median([asked("tpe", n, history) for n in numbers]) < 0.6 * random
+    assert median([asked("tpe", n, negated, "maximize") for n in numbers]) < 0.6 * random
+
+
+def test_running_trials_push_tpe_away() -> None:
+    """Constant liar: trials that run at the best known place make others go elsewhere."""
+    study = a_study(space={"weight_decay": 0.0})
+    space = build_space(study, {}, {})
+    tried = [space.default() | {"lr": 10 ** (-5 + 4 * n / 19)} for n in range(20)]
+    history = [
+        Told(n, config, "complete", abs(math.log10(float(config["lr"])) + 3), 9, ())
+        for n, config in enumerate(tried)
+    ]
+    crowd = [*history, *(Told(20 + n, space.default(), "running", None, 0, ()) for n in range(20))]  # lr 1e-3
+
+    def near(told: list[Told]) -> int:
+        strategy = STRATEGIES["tpe"](study, space, "minimize")
+        return sum(5e-4 <= float(strategy.ask(n, told)["lr"]) <= 2e-3 for n in range(60, 90))
+
+    assert near(history) > 20 and near(crowd) < 10
+
+
+def test_trials_outside_the_narrowed_range_are_not_told() -> None:
+    study = a_study(space={})
+    space = a_space(study).narrow("lr", 1e-2, 5e-2)  # the default, 1e-3, is outside
+    history = a_history(space, 30, 0)
+    outside = [
+        Told(30, space.default() | {"lr": 1e-4}, "complete", -99.0, 9, ()),
+        Told(31, space.default(), "running", None, 0, ()),
+    ]
+    tpe = STRATEGIES["tpe"](study, space, "minimize")
+    for number in range(32, 40):
+        answer = tpe.ask(number, [*history, *outside])
+        assert 1e-2 <= float(answer["lr"]) <= 5e-2
+        assert answer == STRATEGIES["tpe"](study, space, "minimize").ask(number, history)
+
+
+def test_an_ask_of_tpe_after_300_trials_is_cheap() -> None:
+    """Measured: 14 ms for 9 hyperparameters on one slow core; the bound leaves room for a busy machine."""
+    study = a_study()
+    space = a_space(study)
+    history = a_history(space, 310, 10)
+    tpe = STRATEGIES["tpe"](study, space, "minimize")
+    tpe.ask(310, history)
+    best = math.inf
+    for number in range(311, 319):
+        start = time.process_time()
+        tpe.ask(number, history)
+        best = min(best, time.process_time() - start)
+    assert best < 0.06
+
+
+# --- proposals
+
+
+def proposals(space: Space, study: Study) -> Proposals:
+    return Proposals(study, space, STRATEGIES[study.search.strategy](study, space, "minimize"))
+
+
+def test_trial_0_is_the_default_also_outside_a_narrowed_range() -> None:
+    study = a_study()
+    space = a_space(study).narrow("lr", 1e-2, 5e-2)
+    first = proposals(space, study).propose(0, [], {}, 0)
+    assert first is not None and first.config == a_space(study).default() and not first.control
+
+
+def test_a_control_differs_from_the_strategys_answer_in_lr_only() -> None:
+    study = a_study("random")
+    space = a_space(study).narrow("lr", 1e-3, 2e-3)
+    asking, strategy = proposals(space, study), STRATEGIES["random"](study, space, "minimize")
+    controls = [n for n in range(1, 200) if asking.is_control(n)]
+    assert 8 <= len(controls) <= 32
+    for number in controls:
+        proposal = asking.propose(number, [], {}, 0)
+        assert proposal is not None and proposal.control
+        assert {**proposal.config, "lr": 0} == {**strategy.ask(number, []), "lr": 0}
+    none = a_study("random", lr_range={"control_share": 0.0})
+    assert not any(proposals(space, none).is_control(n) for n in range(200))
+
+
+def test_a_known_configuration_is_a_duplicate_and_after_some_an_unseen_one_is_drawn() -> None:
+    study = a_study("random")
+    space = a_space(study)
+    again = proposals(space, study).propose(7, [], {}, 0)
+    assert again is not None and again.duplicate_of is None
+    known = {again.key: 3}
+    duplicate = proposals(space, study).propose(7, [], known, DUPLICATES_IN_A_ROW - 1)
+    assert duplicate is not None and duplicate.duplicate_of == 3
+    fresh = proposals(space, study).propose(7, [], known, DUPLICATES_IN_A_ROW)
+    assert fresh is not None and fresh.duplicate_of is None and fresh.key != again.key
+
+
+def small_space(**space: Any) -> Space:
+    study = Study.model_validate(
+        {"name": "s", "data": {"source": "sklearn:digits"}, "space": {"lr": 0.1, "weight_decay": 0.0} | space}
+    )
+    return build_space(study, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (small_space(), 1),
+        (small_space(batch_size=[32, 64, 128]), 3),
+        (small_space(step_epochs={"low": 2, "high": 8, "step": 2}, schedule=["step", "cosine"]), 5),  # 4 + 1
+        (
+            small_space(clip={"low": 0.0, "high": 0.3, "step": 0.1}, nesterov=[True, False], optimizer="sgd"),
+            8,
+        ),
+        (small_space(optimizer=["sgd", "adamw"], momentum=[0.5, 0.9], beta1=[0.8, 0.9, 0.95]), 5),  # 2 + 3
+    ],
+)
+def test_unseen_goes_through_the_whole_space_once(space: Space, size: int) -> None:
+    seen: dict[str, int] = {}
+    while (config := unseen(space, 0, len(seen), seen)) is not None:
+        assert space.contains(config) and space.key(config) not in seen
+        seen[space.key(config)] = len(seen)
+        assert len(seen) <= size
+    assert len(seen) == size
+
+
+def test_a_continuous_range_is_never_exhausted() -> None:
+    space = small_space(clip={"low": 0.0, "high": 1.0})
+    seen: dict[str, int] = {}
+    for number in range(300):
+        config = unseen(space, 0, number, seen)
+        assert config is not None
+        seen[space.key(config)] = number
+    assert len(seen) == 300
+
+
+def test_the_rest_of_a_large_discrete_space_is_found_where_draws_fail() -> None:
+    """2,000 configurations, all known but one: 100 draws find it with a chance of 5 %, the walk always."""
+    space = small_space(plateau_patience={"low": 0, "high": 1999}, schedule="plateau")
+    keys = [space.key(space.default() | {"plateau_patience": n}) for n in range(2_000)]
+    seen = {key: n for n, key in enumerate(keys) if n != 1234}
+    config = unseen(space, 0, 1, seen)
+    assert config is not None and config["plateau_patience"] == 1234
+
+
+# --- budget
+
+
+def test_budget() -> None:
+    search = a_study(search={"trials": 10, "epochs": 100, "seconds": 60}).search
+    budget = Budget.of(search)
+    assert budget.another_trial(9) and not budget.another_trial(10)
+    assert (
+        budget.spent_by(4, 96, 0.0) is None
+        and budget.spent_by(5, 96, 0.0) == "the budget of 100 epochs is spent"
+    )
+    assert (
+        budget.spent_by(1, 0, 59.9) is None
+        and budget.spent_by(1, 0, 60.0) == "the budget of 60 seconds is spent"
+    )
+    assert (
+        budget.share(5.0, 10, 6.0) == 0.5
+        and budget.share(1.0, 80, 6.0) == 0.8
+        and budget.share(0.0, 0, 99.0) == 1.0
+    )
+    assert Budget(None, None, 1.0).another_trial(10**9) and Budget(None, None, None).share(5, 5, 5) == 0.0
