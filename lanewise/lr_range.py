@@ -120,7 +120,7 @@ def ramp_lanes(trainer: Trainer, space: Space) -> dict[str, list[Lane]]:
     families = [str(c) for c in parameter.choices] if parameter is not None and parameter.choices else []
     lanes: dict[str, list[Lane]] = {}
     for family in families or [str(default["optimizer"])]:
-        config = space.active(space.complete(default | {"optimizer": family})) if families else default
+        config = space.default({"optimizer": family}) if families else default
         for repeat in range(study.lr_range.repeats):
             seed = stream_seed(study.seed, "lr_range", repeat)
             lane = trainer.lane(f"{family}/{repeat}", config, seed, patience=0, keep_best=False)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lanewise.data import one_hot
 from lanewise.engine import Engine, Goal, Lane, LaneResult, Report, SplitTensors
 from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
@@ -21,7 +22,7 @@ from lanewise.metrics import find_metric
 from lanewise.study import Study, training_defaults
 
 if TYPE_CHECKING:
-    from lanewise.data import Arrays, Dataset, Preprocessor, Split
+    from lanewise.data import Arrays, Dataset, Layout, Split
     from lanewise.model import Network
     from lanewise.space import Config
 
@@ -58,14 +59,14 @@ def prepare_torch(study: Study) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def split_tensors(arrays: Arrays, preprocessor: Preprocessor, inputs: str) -> SplitTensors:
+def split_tensors(arrays: Arrays, layout: Layout, inputs: str) -> SplitTensors:
     """One split's arrays as the engine's tensors, one-hot where the network takes one input."""
     sides = []
     for x_num, x_cat in (
         (arrays.x_num_train, arrays.x_cat_train),
         (arrays.x_num_valid, arrays.x_cat_valid),
     ):
-        parts = (x_num, x_cat) if inputs == "split" else (preprocessor.one_hot(x_num, x_cat),)
+        parts = (x_num, x_cat) if inputs == "split" else (one_hot(layout, x_num, x_cat),)
         sides.append(tuple(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
     y_train, y_valid = (torch.from_numpy(np.ascontiguousarray(y)) for y in (arrays.y_train, arrays.y_valid))
     return SplitTensors(sides[0], y_train, sides[1], y_valid, float(arrays.target_std))
@@ -95,13 +96,9 @@ class Trainer:
         self.study, self.network, self.dataset = study, network, dataset
         self.device = choose_device(study)
         self.splits = list(splits) if splits is not None else [dataset.holdout]
-        self.outputs = len(dataset.classes) if dataset.task != "regression" else 1
+        self.outputs = dataset.n_outputs
         self._lanes = lanes or lane_count(study, self.device)
-        tensors = []
-        for split in self.splits:
-            preprocessor = dataset.preprocess(split.train)
-            tensors.append(split_tensors(dataset.arrays(split, preprocessor), preprocessor, network.inputs))
-        self._tensors = tensors
+        self._tensors = [split_tensors(dataset.arrays(s), dataset.layout, network.inputs) for s in self.splits]
         self._engines: dict[str, Engine] = {}
         self._keys: list[Any] = []
 
@@ -113,7 +110,7 @@ class Trainer:
 
     def _engine(self, loss: str) -> Engine:
         if loss not in self._engines:
-            metric, names = find_metric(self.dataset.metric), self.metrics
+            metric, names = find_metric(self.dataset.metric, self.dataset.task), self.metrics
 
             def score(
                 outputs: torch.Tensor, target: torch.Tensor, n: torch.Tensor, scale: torch.Tensor
@@ -121,7 +118,8 @@ class Trainer:
                 found = lane_scores(names, outputs, target, n, scale)
                 return {f"valid/{name}": values for name, values in found.items()}
 
-            goal = Goal(loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs)
+            tie = None if self.dataset.task == "regression" else "valid/log_loss"
+            goal = Goal(loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs, tie)
             self._engines[loss] = Engine(
                 self._tensors,
                 goal,
@@ -195,6 +193,7 @@ class Trainer:
 
     def drop(self, key: int | str) -> None:
         """Stop a lane and forget it."""
+        self._keys = [k for k in self._keys if k != key]
         for engine in self._engines.values():
             engine.drop(key)
 

@@ -114,6 +114,19 @@ def test_taken_weights_are_those_of_the_best_epoch() -> None:
     assert right == pytest.approx(history[best - 1])
 
 
+def test_epochs_of_equal_objective_are_decided_by_the_tie_score() -> None:
+    data = split()
+    seen: list[float] = []
+
+    def score(outputs: torch.Tensor, *_: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append([3.0, 2.0, 1.0, 2.0][len(seen)])
+        return {"same": torch.zeros(len(outputs)), "loss": torch.full((len(outputs),), seen[-1])}
+
+    goal = replace(CLASSES, score=score, objective="same", tie="loss")
+    reports = run([lane(0, epochs=4)], [data], goal)[0]
+    assert [r.best_epoch for r in reports] == [1, 2, 3, 3]
+
+
 def test_patience_stops_a_lane_that_does_not_improve() -> None:
     data = split()
     still = replace(lane(0, epochs=30, config={"lr": 1e-12}), patience=4)

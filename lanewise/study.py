@@ -1,0 +1,453 @@
+"""The study: what to tune, one YAML file turned into one frozen `Study`; data and space come after it.
+
+Every default, bound and unit of the project is a field below, once (those of training's hyperparameters
+are in training.py, those of fields in fields.py); the command line, the documentation
+and the editor's JSON schema (`json_schema`) are made from them. Unknown keys are refused with the
+nearest known one. This module reads no data, trains nothing and imports no other room.
+
+Five lines are a whole study::
+
+    name: penguins
+    data:
+      source: penguins.csv
+      target: species
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from lanewise import strict_yaml
+from lanewise.fields import Flag, Int, Name, Real, Section, Text, Value, number, plain, wrong
+from lanewise.parameter import Parameter
+from lanewise.study_errors import apply_overrides, refuse_secrets, translate
+from lanewise.training import (
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRAINING,
+    TRAINING_WHEN,
+    Training,
+    training_defaults,
+)
+
+__all__ = [
+    "CLASS_METRICS", "LOSSES", "METRIC_NAMES", "OPTIMIZERS", "SCHEDULES", "TRAINING", "TRAINING_WHEN",
+    "VALUE_METRICS", "Data", "Evaluate", "LRRange", "Model", "Parameter", "Register", "Search", "Study",
+    "Tracking", "Train", "Training", "Value", "json_schema", "load_study", "training_defaults",
+]  # fmt: skip
+
+CLASS_METRICS = (
+    "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "roc_auc", "log_loss", "mcc",
+    "brier", "ece",
+)  # fmt: skip
+VALUE_METRICS = ("rmse", "mae", "r2")
+METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
+
+MAX_LANES = 65_536
+
+
+def _lanes(value: Any) -> Any:
+    if value == "auto" or (isinstance(lanes := number(value), int) and 1 <= lanes <= MAX_LANES):
+        return value if value == "auto" else lanes
+    raise wrong("not a number of lanes", f"auto, or a whole number from 1 to {MAX_LANES}", "write auto")
+
+
+def _metric(value: str) -> str:
+    if value != "auto" and value not in METRIC_NAMES:
+        raise PydanticCustomError("name", "unknown metric", {"known": ("auto", *METRIC_NAMES)})
+    return value
+
+
+class Data(Section):
+    """Where the rows come from and how they are read, checked and split."""
+
+    source: Text = Field(
+        description="A file, relative to the study file; or `sklearn:digits`; or `pkg.module:function`.",
+        examples=["penguins.csv", "sklearn:digits", "mypackage.tables:load"],
+    )
+    target: Text | None = Field(
+        default=None, description="Column to predict. Needed for every source but `sklearn:...`."
+    )
+    task: Literal["auto", "binary", "multiclass", "regression"] = Field(
+        default="auto", description="Kind of target; auto decides by the target's type and number of values."
+    )
+    drop: tuple[Text, ...] = Field(default=(), description="Columns that are not used.")
+    types: dict[str, Literal["number", "category", "date"]] = Field(
+        default={}, description="Column -> type, where the detected type is wrong."
+    )
+    separator: str = Field(
+        default="auto", description="Character between columns of a text file; auto detects it."
+    )
+    encoding: str = Field(
+        default="auto", description="Text encoding of the file, such as utf-8 or cp1252; auto detects it."
+    )
+    decimal: Literal["auto", ".", ","] = Field(default="auto", description="Decimal sign of a text file.")
+    missing_target: Literal["error", "drop"] = Field(
+        default="error",
+        description="Rows without a target: refuse the data, or drop the rows and count them.",
+    )
+    infinite: Literal["error", "clip"] = Field(
+        default="error",
+        description="Infinite numbers: refuse the data, or clip to the largest finite training value.",
+    )
+    group: Text | None = Field(
+        default=None, description="Column whose equal values stay on one side of every split."
+    )
+    time: Text | None = Field(
+        default=None, description="Column that orders the rows; training rows come before the others."
+    )
+    split: Literal["auto", "stratified", "random", "group", "time"] = Field(
+        default="auto",
+        description="How rows are split; auto: by time or group if given, else stratified or random.",
+    )
+    test: Real = Field(
+        default=0.2, gt=0, lt=1, description="Share of all rows that is sealed as the test set."
+    )
+    valid: Real = Field(
+        default=0.25, gt=0, lt=1, description="Share of the remaining rows that validates the trials."
+    )
+    numbers: Literal["standard", "quantile"] = Field(
+        default="standard",
+        description="Scaling of numbers: zero mean and unit variance, or quantiles of a normal distribution.",
+    )
+    max_bytes: Int = Field(default=2 * 2**30, ge=1, description="Largest source that is read, in bytes.")
+    max_rows: Int | None = Field(
+        default=None, ge=10, description="Largest number of rows that is accepted; empty: no limit."
+    )
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value != "auto" and len(value) != 1:
+            raise wrong(
+                "the separator is not one character", "one character, or auto", r'write "," or ";" or "\t"'
+            )
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, value: str) -> str:
+        try:
+            if value != "auto":
+                codecs.lookup(value)
+                "a".encode(value)  # refuses codecs that do not make text, such as base64
+        except (LookupError, ValueError):
+            raise wrong(
+                "unknown encoding", "a text encoding Python knows, or auto", "write utf-8 or cp1252"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Data:
+        used = {"target": self.target, "group": self.group, "time": self.time}
+        if self.target is None and not self.source.startswith("sklearn:"):
+            raise wrong(
+                "`target` is missing", "every source but `sklearn:...` needs it", "add `target: <column>`"
+            )
+        for key, column in used.items():
+            if column is not None and column in self.drop:
+                raise wrong(
+                    f"`drop` names the {key} column",
+                    f"the {key} column is needed",
+                    "take it out of `drop`",
+                    "drop",
+                )
+            if key != "target" and column is not None and column == self.target:
+                raise wrong(
+                    f"`{key}` is the target",
+                    f"{key} and target are different columns",
+                    "name another column",
+                    key,
+                )
+        for kind in ("group", "time"):
+            if self.split == kind and used[kind] is None:
+                raise wrong(
+                    f"`split: {kind}` without `{kind}`",
+                    f"it needs the {kind} column",
+                    f"add `{kind}: <column>`",
+                    "split",
+                )
+        if self.separator == self.decimal != "auto":
+            raise wrong(
+                "separator and decimal are the same", "they differ", "correct one of the two", "decimal"
+            )
+        return self
+
+
+class Model(Section):
+    """The network."""
+
+    name: Text = Field(
+        default="mlp", description="`mlp`, `resnet`, another registered name, or `pkg.module:Class`.",
+        examples=["mlp", "resnet", "mypackage.networks:Tiny"],
+    )  # fmt: skip
+    args: Annotated[dict[str, JsonValue], BeforeValidator(plain)] = Field(
+        default={}, description="Constant constructor arguments that are not hyperparameters."
+    )
+
+
+class Train(Section):
+    """How one trial trains."""
+
+    epochs: Int = Field(default=50, ge=1, le=100_000, description="Length of a full training, in epochs.")
+    patience: Int = Field(
+        default=15, ge=0, description="Epochs without a better objective after which a trial ends; 0: off."
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="Number format of the training steps."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where to train; auto: a GPU if there is one."
+    )
+    threads: Int = Field(default=1, ge=1, le=1024, description="CPU threads of one training loop.")
+
+
+class LRRange(Section):
+    """The learning-rate range test before the search."""
+
+    enabled: Flag = Field(default=True, description="Whether to run it and narrow the range of `lr` by it.")
+    low: Real = Field(default=1e-6, gt=0, description="Learning rate at the start of the ramp.")
+    high: Real = Field(default=10.0, gt=0, description="Learning rate at the end of the ramp.")
+    steps: Int = Field(default=100, ge=10, le=100_000, description="Optimiser steps of the ramp.")
+    repeats: Int = Field(default=5, ge=1, le=1000, description="Ramps with different seeds, each one lane.")
+    control_share: Real = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of trials that draw `lr` from the un-narrowed range, as a check.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LRRange:
+        if not self.low < self.high:
+            raise wrong(f"low is {self.low!r} and high is {self.high!r}", "low < high", "swap them")
+        return self
+
+
+class Search(Section):
+    """Which configurations are tried, how many, and which stop early."""
+
+    strategy: Literal["tpe", "random"] = Field(
+        default="tpe", description="How the next configuration is chosen."
+    )
+    metric: Annotated[str, AfterValidator(_metric)] = Field(
+        default="auto", json_schema_extra={"enum": ["auto", *METRIC_NAMES]},
+        description="The objective, on validation rows; auto: rmse for numbers, accuracy for classes, with a "
+        "rare class roc_auc (of two) or balanced_accuracy.",
+    )  # fmt: skip
+    trials: Int | None = Field(
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description="Number of trials, the default's included; empty: no limit.",
+    )
+    epochs: Int | None = Field(
+        default=None, ge=1, description="Budget in epochs, summed over all trials; empty: no limit."
+    )
+    seconds: Real | None = Field(
+        default=None,
+        gt=0,
+        description="Budget in seconds; results then depend on the machine's speed. Empty: no limit.",
+    )
+    lanes: Annotated[Annotated[int, Field(ge=1, le=MAX_LANES)] | Literal["auto"], BeforeValidator(_lanes)] = (
+        Field(default="auto", description="Trials that train side by side; auto: measured at start.")
+    )
+    pruner: Literal["asha", "none"] = Field(
+        default="asha", description="Early stopping of trials that are behind."
+    )
+    rung_first: Int = Field(
+        default=5, ge=1, description="Epoch of the first rung, where trials may be stopped."
+    )
+    rung_factor: Int = Field(
+        default=3,
+        ge=2,
+        le=100,
+        description="Each rung is this many times later, and keeps one trial in this many.",
+    )
+    startup: Int = Field(
+        default=10, ge=1, description="Random trials before the strategy learns from results."
+    )
+    max_failures: Int = Field(
+        default=20, ge=1, description="Failed trials in a row after which the search gives up."
+    )
+
+    @model_validator(mode="after")
+    def _ends(self) -> Search:
+        if self.trials is None and self.epochs is None and self.seconds is None:
+            raise wrong(
+                "a search without an end",
+                "one of trials, epochs, seconds is given",
+                "add for example `trials: 50`",
+            )
+        return self
+
+
+class Evaluate(Section):
+    """How the finalists are compared with the default and with simple baselines."""
+
+    folds: Int = Field(default=5, ge=2, le=100, description="Folds of the cross-validation.")
+    repeats: Int = Field(default=2, ge=1, le=100, description="Cross-validations with different seeds.")
+    finalists: Int = Field(
+        default=3, ge=1, le=100, description="Best trials that are cross-validated next to the default."
+    )
+    baselines: Flag = Field(
+        default=True, description="Whether to compare with a dummy, a linear model and gradient boosting."
+    )
+    confidence: Real = Field(default=0.95, gt=0, lt=1, description="Confidence of every interval.")
+    bootstrap: Int = Field(
+        default=1000, ge=100, le=1_000_000, description="Resamples of every bootstrap interval."
+    )
+
+
+class Register(Section):
+    """Under which name, and when, the winner becomes the champion."""
+
+    name: Name | None = Field(
+        default=None, description="Name of the registered model; empty: the study's name."
+    )
+    gate_margin: Real = Field(
+        default=0.0,
+        ge=0,
+        description="By how much, in units of the metric, the winner must beat what it replaces.",
+    )
+    members: Int = Field(
+        default=1, ge=1, le=100, description="Refits with different seeds whose predictions are averaged."
+    )
+
+
+class Tracking(Section):
+    """Where runs and intermediate results are kept."""
+
+    uri: Text = Field(
+        default="sqlite:///mlruns/mlflow.db", repr=False,
+        description="MLflow tracking address; a relative SQLite path starts at the working directory.",
+    )  # fmt: skip
+    home: Text = Field(
+        default=".lanewise", description="Folder of stage results, the ledger and the sealed test rows."
+    )
+
+
+class Study(Section):
+    """Everything about one tuning job, as the user wrote it plus every default."""
+
+    name: Name = Field(description="Name of the study; without it, the file's name.")
+    seed: Int = Field(default=0, ge=0, lt=2**32, description="Seed from which every other seed is made.")
+    data: Data = Field(description="Where the rows come from.")
+    model: Model = Field(default=Model(), description="The network.")
+    space: dict[str, Parameter] = Field(
+        default={},
+        description="Hyperparameters to fix or to search: those of training and those of the network.",
+    )
+    train: Train = Field(default=Train(), description="How one trial trains.")
+    lr_range: LRRange = Field(default=LRRange(), description="The learning-rate range test.")
+    search: Search = Field(default=Search(), description="What is searched and for how long.")
+    evaluate: Evaluate = Field(default=Evaluate(), description="How the winner is checked.")
+    registration: Register = Field(
+        default=Register(), alias="register", description="How the winner is registered."
+    )
+    tracking: Tracking = Field(default=Tracking(), description="Where runs are kept.")
+
+    _path: Path | None = PrivateAttr(None)
+    _places: dict[strict_yaml.Keys, str] = PrivateAttr(default_factory=dict)
+    sections: ClassVar[tuple[str, ...]] = (
+        "model", "space", "train", "lr_range", "search", "evaluate", "register", "tracking",
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, data: Any) -> Any:
+        """A section whose lines are all commented out has its defaults."""
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.sections}
+
+    @model_validator(mode="after")
+    def _metric_fits_task(self) -> Study:
+        task, metric = self.data.task, self.search.metric
+        if task == "auto" or metric == "auto" or (metric in VALUE_METRICS) == (task == "regression"):
+            return self
+        legal = VALUE_METRICS if task == "regression" else CLASS_METRICS
+        raise wrong(
+            f"the metric {metric} does not fit the task {task}", "one of " + ", ".join(legal),
+            "change `search: metric:` or `data: task:`", "search",
+        )  # fmt: skip
+
+    @property
+    def base_dir(self) -> Path:
+        """Folder of the study file; the working directory for a study made in Python."""
+        return (self._path.parent if self._path is not None else Path()).resolve()
+
+    @property
+    def model_name(self) -> str:
+        """Name under which the winner is registered."""
+        return self.registration.name or self.name
+
+    def where(self, *keys: str | int) -> str | None:
+        """Where the file says `keys`, as `file:line:column`; the nearest place above it if it does not."""
+        while keys and keys not in self._places:
+            keys = keys[:-1]
+        return self._places.get(keys)
+
+    def definition(self) -> dict[str, Any]:
+        """What the study is, as JSON: all that decides its results, so not where they are kept."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"tracking"})
+
+
+def load_study(path: str | Path, overrides: Mapping[str, str] | None = None) -> Study:
+    """Read a study file.
+
+    Args:
+        path: The YAML file.
+        overrides: Dotted key -> text, as from `--set search.trials=10`; each replaces what the file says.
+
+    Raises:
+        StudyError: With file, line and column, what was given, the rule and the remedy.
+    """
+    document = strict_yaml.read(path)
+    refuse_secrets(document.data, document.places)
+    raw, places = apply_overrides(document.data, document.places, overrides or {})
+    data = strict_yaml.substitute(raw, places)
+    refuse_secrets(
+        {**data, "tracking": None}, places
+    )  # a tracking address may take its password from the environment
+    data.setdefault("name", Path(path).stem)
+    try:
+        study = Study.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise translate(error, Study, {"name": data["name"], **raw}, places) from None
+    study._path, study._places = Path(path), dict(places)
+    return study
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a study file, for editors: titles, descriptions, bounds and short forms."""
+    schema = Study.model_json_schema(by_alias=True)
+    short = {"type": ["string", "number", "boolean"], "description": "The fixed value."}
+    listed = {"type": "array", "items": {"type": short["type"]}, "minItems": 1, "description": "The choices."}
+    parameter = schema["$defs"]["Parameter"]
+    schema["$defs"]["Parameter"] = {
+        "title": "Parameter", "description": parameter["description"],
+        "anyOf": [short, listed, {k: v for k, v in parameter.items() if k != "description"}],
+    }  # fmt: skip
+    schema["properties"]["space"]["properties"] = {
+        name: {"$ref": "#/$defs/Parameter", "description": f"{entry.doc} Default: {entry.default}."}
+        for name, entry in TRAINING.items()
+    }
+    schema["required"] = ["data"]  # the name comes from the file's name
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Lanewise study"}

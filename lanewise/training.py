@@ -1,0 +1,98 @@
+"""The hyperparameters of training, legal in every study: defaults, ranges, bounds and conditions.
+
+A part of the study's schema, in a file of its own; comes before the study, which re-exports it. It
+trains nothing: what each name does is engine/'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lanewise.fields import Value
+from lanewise.parameter import Parameter
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "cosine", "one_cycle", "warm_restarts", "cyclic", "step", "plateau")
+LOSSES = ("auto", "cross_entropy", "mse", "huber", "mae")
+_MANY = 100_000  # epochs
+
+
+class Training(NamedTuple):
+    """A hyperparameter of training: legal in every study, whatever the network."""
+
+    default: Value
+    searched: (
+        Parameter | None
+    )  # the range searched when the study does not name it; None: fixed at its default
+    doc: str
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False  # the bound itself is not legal
+    open_high: bool = False
+    choices: tuple[str, ...] = ()
+
+    def allows(self, value: float) -> bool:
+        """Whether training can use this number."""
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def bounds_text(self, name: str) -> str:
+        """The bounds in words, as `0 < lr <= 1000`."""
+        left, right = "<" if self.open_low else "<=", "<" if self.open_high else "<="
+        return f"{self.low:g} {left} {name} {right} {self.high:g}"
+
+
+TRAINING: Mapping[str, Training] = {
+    "optimizer": Training("adamw", None, "Update rule.", choices=OPTIMIZERS),
+    "lr": Training(1e-3, Parameter(low=1e-5, high=1e-1, log=True), "Peak learning rate.", 0, 1000, True),
+    "weight_decay": Training(
+        1e-4, Parameter(low=1e-6, high=1e-1, log=True),
+        "Weight decay; decoupled in adamw, added to the gradient in the others.", 0, 100,
+    ),
+    "momentum": Training(0.9, None, "Momentum of sgd and rmsprop.", 0, 1, open_high=True),
+    "nesterov": Training(False, None, "Nesterov's momentum, for sgd."),
+    "beta1": Training(0.9, None, "Decay of adam's mean of gradients.", 0, 1, open_high=True),
+    "beta2": Training(0.999, None, "Decay of adam's mean of squared gradients.", 0, 1, open_high=True),
+    "alpha": Training(0.99, None, "Decay of rmsprop's mean of squared gradients.", 0, 1, open_high=True),
+    "eps": Training(1e-8, None, "Added to the denominator of adam, adamw and rmsprop.", 0, 1, True),
+    "schedule": Training("cosine", None, "Course of the learning rate over a training.", choices=SCHEDULES),
+    "warmup": Training(0.0, None, "Share of all steps in which the rate rises from 0.", 0, 1, open_high=True),
+    "restart_epochs": Training(10, None, "Epochs between restarts of warm_restarts.", 1, _MANY),
+    "cycle_epochs": Training(10, None, "Epochs of one cycle of cyclic, up and down.", 1, _MANY),
+    "step_epochs": Training(15, None, "Epochs between drops of step.", 1, _MANY),
+    "gamma": Training(0.1, None, "Factor of each drop of step.", 0, 1, True),
+    "plateau_patience": Training(5, None, "Epochs without improvement before plateau drops.", 0, _MANY),
+    "plateau_factor": Training(0.5, None, "Factor of each drop of plateau.", 0, 1, True, True),
+    "min_lr_factor": Training(0.0, None, "Lowest rate of cosine, warm_restarts, cyclic; share of lr.", 0, 1),
+    "clip": Training(0.0, None, "Largest norm of the gradient; 0: no clipping.", 0, 1e6),
+    "label_smoothing": Training(0.0, None, "Share of the target spread over classes.", 0, 1, open_high=True),
+    "batch_size": Training(64, None, "Rows per step.", 1, 1_000_000),
+    "loss": Training("auto", None, "Loss; auto: cross_entropy for classes, mse for numbers.", choices=LOSSES),
+    "class_weight": Training("none", None, "Weight of classes in the loss.", choices=("none", "balanced")),
+}  # fmt: skip
+
+# name -> {other name: values}: the parameter has an effect only while the other has one of these values.
+TRAINING_WHEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "momentum": {"optimizer": ("sgd", "rmsprop")},
+    "nesterov": {"optimizer": ("sgd",)},
+    "beta1": {"optimizer": ("adam", "adamw")},
+    "beta2": {"optimizer": ("adam", "adamw")},
+    "alpha": {"optimizer": ("rmsprop",)},
+    "eps": {"optimizer": ("adam", "adamw", "rmsprop")},
+    "restart_epochs": {"schedule": ("warm_restarts",)},
+    "cycle_epochs": {"schedule": ("cyclic",)},
+    "step_epochs": {"schedule": ("step",)},
+    "gamma": {"schedule": ("step",)},
+    "plateau_patience": {"schedule": ("plateau",)},
+    "plateau_factor": {"schedule": ("plateau",)},
+    "min_lr_factor": {"schedule": ("cosine", "warm_restarts", "cyclic")},
+    "label_smoothing": {"loss": ("auto", "cross_entropy")},
+    "class_weight": {"loss": ("auto", "cross_entropy")},
+}
+
+
+def training_defaults() -> dict[str, Value]:
+    """Name -> default of every training hyperparameter; fills what a configuration leaves out as inactive."""
+    return {name: entry.default for name, entry in TRAINING.items()}
