@@ -147,6 +147,7 @@ class Trainer:
         stop: int | None = None,
         patience: int | None = None,
         keep_best: bool = True,
+        scored: bool = True,
     ) -> Lane:
         """A lane for one configuration; its network is initialised from the seed."""
         full = self.complete(config)
@@ -163,6 +164,7 @@ class Trainer:
             split=split,
             stop=stop,
             keep_best=keep_best,
+            scored=scored,
         )
 
     @property
@@ -244,7 +246,7 @@ def full_trainer(
         trainer = Trainer(study, network, dataset, [split], lanes=len(seeds))
         plan = max(epochs, study.train.epochs)
         lanes = [
-            trainer.lane(i, config, seed, epochs=plan, stop=epochs, patience=0, keep_best=False)
+            trainer.lane(i, config, seed, epochs=plan, stop=epochs, patience=0, keep_best=False, scored=False)
             for i, seed in enumerate(seeds)
         ]
         weights = []

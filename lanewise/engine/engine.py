@@ -89,7 +89,8 @@ class Engine:
     def drop(self, key: int | str) -> None:
         """Stop a lane and forget it; unknown keys are ignored."""
         if key in self._home:
-            self._home[key].drop(key)
+            self._home.pop(key).drop(key)
+            self._order = [k for k in self._order if k != key]
 
     def take(self, key: int | str) -> LaneResult:
         """A finished lane's weights and validation outputs; call before the next tick."""

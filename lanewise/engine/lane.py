@@ -43,6 +43,8 @@ class Lane:
         split: Index of the split it trains on.
         stop: Stop after this epoch though the plan is longer; None for the whole plan.
         keep_best: Keep the weights of the best epoch; False keeps the last epoch's.
+        scored: False where the validation rows mean nothing (a refit on all rows); a plateau schedule then
+            keeps its rate.
     """
 
     key: int | str
@@ -56,6 +58,7 @@ class Lane:
     split: int = 0
     stop: int | None = None
     keep_best: bool = True
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,15 @@ class LaneResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """The loss, the scores of an epoch, and which of them decides the best epoch."""
+    """The loss, the scores of an epoch, and which of them decides the best epoch.
+
+    `tie` names a score, lower is better, that decides between epochs of equal objective: accuracy on few
+    rows has many equal epochs, and the first of them is rarely the best trained.
+    """
 
     loss: str
     score: Score
     objective: str
     maximize: bool
     classes: int = 0
+    tie: str | None = None

@@ -33,12 +33,12 @@ class _Slot:
 
     def __init__(self, lane: Lane, weights: Weights, goal: Goal) -> None:
         self.lane, self.weights, self.rates = lane, weights, weights.rates
-        self.epoch, self.best_epoch, self.best_score, self.done = 0, 0, -math.inf, False
+        self.epoch, self.best_epoch, self.best_score, self.done = 0, 0, (-math.inf, -math.inf), False
         self.failed: str | None = None
         config = lane.config
         self.plateau = (
             Plateau(float(config["plateau_factor"]), int(config["plateau_patience"]), goal.maximize)
-            if config["schedule"] == "plateau"
+            if config["schedule"] == "plateau" and lane.scored
             else None
         )
 
@@ -282,9 +282,9 @@ class LanePool:
         elif not finite:
             slot.failed = f"nonfinite validation outputs at epoch {slot.epoch}"
         value = scores[self._goal.objective]
-        better = value if self._goal.maximize else -value
-        if slot.failed is None and (better > slot.best_score or slot.best_epoch == 0):
-            slot.best_score = better if math.isfinite(better) else slot.best_score
+        ranked = _ranked(value if self._goal.maximize else -value, -scores.get(self._goal.tie or "", 0.0))
+        if slot.failed is None and (ranked > slot.best_score or slot.best_epoch == 0):
+            slot.best_score = ranked
             slot.best_epoch = slot.epoch
             if lane.keep_best:
                 self._rows["best"][row].copy_(self._rows["flat"][row])
@@ -398,6 +398,11 @@ class _Masks:
             scaled = kept.to(torch.float32).mul_(self._scales[:, call : call + 1])
             masks.append(scaled.view(-1, *shape))
         return masks
+
+
+def _ranked(*values: float) -> tuple[float, ...]:
+    """For comparing epochs: an undefined score is worse than any."""
+    return tuple(v if math.isfinite(v) else -math.inf for v in values)
 
 
 def balanced_weights(target: torch.Tensor, classes: int) -> torch.Tensor:

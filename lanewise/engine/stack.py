@@ -129,6 +129,7 @@ class Stack:
         self._sizes = [p.numel() for p in trained.values()]
         self.size = sum(self._sizes)
         self.padded = -(-self.size // _ALIGN) * _ALIGN
+        self._kept = {n for n, _ in self._module.named_buffers()}  # but for counters nobody reads
         modules = dict(self._module.named_modules())
         self._dropouts = [m for m in modules.values() if isinstance(m, _LaneDropout)]
         self._norms = {n: m for n, m in modules.items() if isinstance(m, _LaneBatchNorm)}
@@ -152,7 +153,6 @@ class Stack:
         Raises:
             NotStackableError: The module's shapes are not those of the template.
         """
-        module = exchange(module)
         tensors = dict(module.named_parameters())
         shapes = [tensors[n].shape for n in self._names if n in tensors]
         if shapes != self._shapes:
@@ -160,8 +160,8 @@ class Stack:
         flat = torch.zeros(self.padded)
         torch.cat([tensors[n].detach().reshape(-1) for n in self._names], out=flat[: self.size])
         frozen = {n: p.detach().clone() for n, p in tensors.items() if not p.requires_grad}
-        buffers = {n: b.detach().clone() for n, b in module.named_buffers()}
-        rates = tuple(m.rate for m in module.modules() if isinstance(m, _LaneDropout))
+        buffers = {n: b.detach().clone() for n, b in module.named_buffers() if n in self._kept}
+        rates = tuple(float(m.p) for m in module.modules() if isinstance(m, _DROPOUTS))
         return Weights(flat, frozen | buffers, rates)
 
     def restore(
