@@ -52,7 +52,7 @@ def one_split(folder: Path, number: int, study_text: str) -> dict[str, float]:
     """Tune, refit and score one split."""
     from pipeline import run, with_seed
 
-    from lanewise.data import from_frame
+    from lanewise.data import Dataset
     from lanewise.study import load_study
 
     def indices(name: str) -> np.ndarray:
@@ -69,7 +69,7 @@ def one_split(folder: Path, number: int, study_text: str) -> dict[str, float]:
         path.write_text(study_text, encoding="utf-8")
         study = with_seed(load_study(path), number)
     start = time.perf_counter()
-    dataset = from_frame(frame.iloc[train], target[train], task="regression", seed=number)
+    dataset = Dataset.from_frame(frame.iloc[train], target[train], task="regression", seed=number)
     outcome = run(study, dataset, None)
     predicted = outcome.fitted.predict(frame.iloc[test].reset_index(drop=True))["prediction"].to_numpy()
     rmse = math.sqrt(float(np.mean((predicted - target[test]) ** 2)))

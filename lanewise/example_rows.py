@@ -6,7 +6,7 @@ Kinds are what a caller may send: number, boolean, text, date. A gap is null. No
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -39,7 +39,9 @@ def from_json(data: Mapping[str, Any]) -> pd.DataFrame:
     for place, (name, kind) in enumerate(data["columns"]):
         values = [row[place] for row in data["rows"]]
         if kind not in KINDS:
-            raise DataError("an example has a column of an unknown kind", where=name, given=kind, rule=", ".join(KINDS))
+            raise DataError(
+                "an example has a column of an unknown kind", where=name, given=kind, rule=", ".join(KINDS)
+            )
         columns[name] = _column(values, kind)
     return pd.DataFrame(columns)
 
@@ -66,12 +68,22 @@ def _cells(values: pd.Series, kind: str) -> list[Any]:
     gaps = values.isna().tolist()
     if kind == "date" and getattr(values.dtype, "tz", None) is not None:
         values = values.dt.tz_convert("UTC").dt.tz_localize(None)
-    convert = {"number": _number, "boolean": bool, "date": lambda v: v.isoformat(), "text": str}[kind]
+    convert = _TO_JSON[kind]
     return [None if gap else convert(value) for gap, value in zip(gaps, values.tolist(), strict=True)]
 
 
 def _number(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise DataError("an example row holds an infinite number", given=number, rule="examples are finite or empty")
+        raise DataError(
+            "an example row holds an infinite number", given=number, rule="examples are finite or empty"
+        )
     return number
+
+
+_TO_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "number": _number,
+    "boolean": bool,
+    "date": lambda value: value.isoformat(),
+    "text": str,
+}

@@ -1,7 +1,7 @@
 """What is stored of a fitted model, and how it is read back: plain data with hash sums, never a pickle.
 
-Before it stands `fitted.py`, after it `lanewise.tracking`, which brings the folder to MLflow. A stored model is
-four files: `weights.safetensors`, `model.json` (network, preprocessing, classes, layout), `example.json`
+Before it stands `fitted.py`, after it `lanewise.tracking`, which brings the folder to MLflow. A stored model
+is four files: `weights.safetensors`, `model.json` (network, preprocessing, classes, layout), `example.json`
 (rows with their predictions) and `manifest.json` with the SHA-256 of each. A folder appears under its name
 whole or not at all, and nothing is parsed before its hash was found right. MLflow is not imported here.
 """
@@ -137,12 +137,17 @@ def save(
             _put_in_place(new, folder)
     except OSError as error:
         raise TrackingError(
-            "the model cannot be stored", where=folder, given=error, remedy="free space or choose another folder"
+            "the model cannot be stored",
+            where=folder,
+            given=error,
+            remedy="free space or choose another folder",
         ) from error
     return manifest
 
 
-def verify(folder: Path, *, search_path: Sequence[str | Path] = (), require_signature: bool = False) -> Manifest:
+def verify(
+    folder: Path, *, search_path: Sequence[str | Path] = (), require_signature: bool = False
+) -> Manifest:
     """Check every hash, load the model and compare its predictions with the stored ones.
 
     Args:
@@ -175,22 +180,27 @@ def load(
     Args:
         uri: A folder, or `models:/NAME@champion`, `models:/NAME/VERSION`.
         search_path: Folders with the network's class, for networks that are not Lanewise's own.
-        require_signature: Refuse what this installation has not signed; by default as the environment variable
-            LANEWISE_REQUIRE_SIGNATURE says.
+        require_signature: Refuse what this installation has not signed; by default as the environment
+            variable LANEWISE_REQUIRE_SIGNATURE says.
         fetch: Brings a registered model to this disk; by default MLflow does.
 
     Returns:
         The model, with verified files and predictions.
 
     Raises:
-        TrackingError: It is not there, a file is missing or changed, or it predicts other values than when stored.
+        TrackingError: It is not there, a file is missing or changed, or it predicts other values than when
+            it was stored.
     """
     folder = Path(uri)
     if str(uri).startswith(("models:/", "runs:/")):
-        # By name, not by an import: the arrows point from tracking to here, and only these two lines need it back.
+        # By name, not by an import: tracking stands below, and only these two lines look there.
         fetch = fetch or import_module("lanewise.tracking").fetch
         folder = fetch(str(uri))
-    strict = os.environ.get(STRICT_VARIABLE, "") not in ("", "0") if require_signature is None else require_signature
+    strict = (
+        os.environ.get(STRICT_VARIABLE, "") not in ("", "0")
+        if require_signature is None
+        else require_signature
+    )
     try:
         _, contents = _read(folder, strict)
         model = _build(contents, search_path)
@@ -235,15 +245,20 @@ def _signed(manifest: Manifest) -> Manifest:
 def _check_signature(manifest: Manifest, folder: Path, required: bool) -> None:
     key = signing.installation_key()
     ours = key is not None and manifest.key_id == signing.key_id(key)
-    if ours and key is not None and not hmac.compare_digest(manifest.signature, signing.sign(key, manifest.digest)):
+    if (
+        ours
+        and key is not None
+        and not hmac.compare_digest(manifest.signature, signing.sign(key, manifest.digest))
+    ):
         raise TrackingError(
-            "the signature of this model is wrong: it was changed after it was stored", where=folder / MANIFEST,
-            remedy="do not use it; load an earlier version",
+            "the signature of this model is wrong: it was changed after it was stored",
+            where=folder / MANIFEST, remedy="do not use it; load an earlier version",
         )  # fmt: skip
     if required and not ours:
         raise TrackingError(
-            "this model was not signed by this installation", where=folder / MANIFEST, given=manifest.key_id or "unsigned",
-            rule=f"{STRICT_VARIABLE} asks for a signature", remedy=f"point {signing.KEY_VARIABLE} at the key it was signed with",
+            "this model was not signed by this installation", where=folder / MANIFEST,
+            given=manifest.key_id or "unsigned", rule=f"{STRICT_VARIABLE} asks for a signature",
+            remedy=f"point {signing.KEY_VARIABLE} at the key it was signed with",
         )  # fmt: skip
 
 
@@ -252,10 +267,15 @@ def _read(folder: Path, require_signature: bool) -> tuple[Manifest, dict[str, by
     try:
         manifest = Manifest(**json.loads(_bytes(folder / MANIFEST)))
     except (ValueError, TypeError) as error:
-        raise TrackingError("the manifest of this model is damaged", where=folder / MANIFEST, given=error) from error
+        raise TrackingError(
+            "the manifest of this model is damaged", where=folder / MANIFEST, given=error
+        ) from error
     if manifest.format != FORMAT:
         raise TrackingError(
-            "this model was stored in another format", where=folder, given=manifest.format, rule=f"format {FORMAT}"
+            "this model was stored in another format",
+            where=folder,
+            given=manifest.format,
+            rule=f"format {FORMAT}",
         )
     if set(manifest.files) != set(FILES):
         raise TrackingError("the manifest names other files than a model has", where=folder / MANIFEST,
@@ -265,8 +285,9 @@ def _read(folder: Path, require_signature: bool) -> tuple[Manifest, dict[str, by
     for name, data in contents.items():
         if not hmac.compare_digest(_sha256(data), manifest.files[name]):
             raise TrackingError(
-                "this file is not what was stored", where=folder / name, given=f"SHA-256 {_sha256(data)}, {len(data)} bytes",
-                rule=f"SHA-256 {manifest.files[name]}", remedy="restore it from a copy, or load another version",
+                "this file is not what was stored", where=folder / name,
+                given=f"SHA-256 {_sha256(data)}, {len(data)} bytes", rule=f"SHA-256 {manifest.files[name]}",
+                remedy="restore it from a copy, or load another version",
             )  # fmt: skip
     return manifest, contents
 
@@ -280,7 +301,9 @@ def _smoke(model: FittedModel, contents: Mapping[str, bytes], folder: Path) -> N
     """Compare predictions for the stored rows with the stored predictions."""
     example = json.loads(contents[EXAMPLE])
     expected = example_rows.from_json(example["predictions"])
-    found = example_rows.from_json(example_rows.to_json(model.predict(example_rows.from_json(example["inputs"]))))
+    found = example_rows.from_json(
+        example_rows.to_json(model.predict(example_rows.from_json(example["inputs"])))
+    )
     if list(found.columns) != list(expected.columns) or len(found) != len(expected):
         raise TrackingError(
             "this model predicts other columns than when it was stored", where=folder,
@@ -295,17 +318,18 @@ def _smoke(model: FittedModel, contents: Mapping[str, bytes], folder: Path) -> N
         if wrong.any():
             row = int(np.argmax(wrong.to_numpy()))
             raise TrackingError(
-                "this model predicts other values than when it was stored", where=f"{folder}: {name}, row {row + 1}",
-                given=found[name].iloc[row], rule=f"{expected[name].iloc[row]} within {TOLERANCE}",
-                remedy="use the versions of torch and of the network's code it was stored with, or another version",
+                "this model predicts other values than when it was stored",
+                where=f"{folder}: {name}, row {row + 1}", given=found[name].iloc[row],
+                rule=f"{expected[name].iloc[row]} within {TOLERANCE}",
+                remedy="use the torch and the network's code it was stored with, or another version",
             )  # fmt: skip
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.old-{secrets.token_hex(4)}")
     if folder.exists():
-        os.rename(folder, old)
-    os.rename(new, folder)
+        folder.rename(old)
+    new.rename(folder)
     descriptor = os.open(folder.parent, os.O_RDONLY)
     os.fsync(descriptor)  # the rename itself must survive a power cut
     os.close(descriptor)
@@ -324,7 +348,9 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise TrackingError(
-            "a file of this model is missing", where=path, remedy="restore it from a copy, or load another version"
+            "a file of this model is missing",
+            where=path,
+            remedy="restore it from a copy, or load another version",
         ) from error
 
 

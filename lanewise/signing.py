@@ -19,15 +19,15 @@ _log = logging.getLogger("lanewise.registry")
 
 
 def installation_key() -> bytes | None:
-    """The key this installation signs with, made at first use; None where the home folder cannot be written."""
+    """The key this installation signs with, made at first use; None where none can be kept."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     path = Path(os.environ.get(KEY_VARIABLE) or home / "lanewise" / "installation.key")
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             new = path.with_name(f"{path.name}.{os.getpid()}.new")
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
+            new.touch(0o600, exist_ok=False)
+            new.write_text(secrets.token_hex(32))
             try:
                 os.link(new, path)  # fails where another process was first: then its key counts
             except FileExistsError:

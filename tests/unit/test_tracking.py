@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lanewise.errors import StudyError, TrackingError
 from lanewise.tracking import (
     Tracker,
@@ -60,7 +61,9 @@ def rows(uri: str) -> dict[str, Any]:
     db = sqlite3.connect(uri.removeprefix("sqlite:///"))
     names = {}
     for run_id, key in db.execute("SELECT run_uuid, value FROM tags WHERE key = 'lanewise.key'"):
-        attempt = db.execute("SELECT value FROM tags WHERE run_uuid = ? AND key = 'lanewise.attempt'", (run_id,))
+        attempt = db.execute(
+            "SELECT value FROM tags WHERE run_uuid = ? AND key = 'lanewise.attempt'", (run_id,)
+        )
         names[run_id] = f"{key}#{attempt.fetchone()[0]}"
 
     def table(sql: str) -> list[tuple[Any, ...]]:
@@ -73,8 +76,9 @@ def rows(uri: str) -> dict[str, Any]:
             " WHERE creation_time = last_update_time"
         ).fetchall(),
         "runs": table(
-            "SELECT run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time,"
-            " source_version, lifecycle_stage, deleted_time, replace(artifact_uri, run_uuid, '') FROM runs"
+            "SELECT run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,"
+            " end_time, source_version, lifecycle_stage, deleted_time,"
+            " replace(artifact_uri, run_uuid, '') FROM runs"
         ),
         "tags": table("SELECT run_uuid, key, value FROM tags WHERE key != 'mlflow.note.content'"),
         "params": table("SELECT run_uuid, key, value FROM params"),
@@ -112,12 +116,14 @@ def record_study(tracker: Tracker, trials: int = 4, epochs: int = 5) -> None:
         tracker.end(f"trial-{number:04d}", state, objective=draw.random() if state == "complete" else None)
 
 
-# --- the spool -----------------------------------------------------------------------------------------------
+# --- the spool ------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 40))
 @settings(max_examples=20, deadline=None)
-def test_torn_last_line_is_cut_off_and_full_lines_stay(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_torn_last_line_is_cut_off_and_full_lines_stay(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     folder = tmp_path_factory.mktemp("spool")
     writer = SpoolWriter(folder)
     writer.append([line({"n": n}) for n in range(9)] + [line({"text": "x" * 30})])
@@ -130,7 +136,9 @@ def test_torn_last_line_is_cut_off_and_full_lines_stay(tmp_path_factory: pytest.
     assert [record["n"] for _, _, record in read_lines(folder / LINES, 0)] == list(range(10))
 
 
-def test_full_disk_leaves_no_half_line_and_keeps_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_half_line_and_keeps_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = SpoolWriter(tmp_path)
     writer.append([line({"n": 0})])
     real, left = os.write, [3]
@@ -160,24 +168,33 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     SpoolWriter(tmp_path).close()
 
 
+def test_a_record_of_a_newer_version_is_passed_over() -> None:
+    assert Runs().fold({"op": "colour", "key": "a"}, 0) is None
+
+
 def test_a_damaged_line_costs_that_line_only(tmp_path: Path) -> None:
     (tmp_path / LINES).write_bytes(line({"n": 0}) + b"\x00\xffrubbish\n" + line({"n": 1}) + b'{"n": 2')
     assert [r["n"] for _, _, r in read_lines(tmp_path / LINES, 0)] == [0, 1]
 
 
-# --- folding -------------------------------------------------------------------------------------------------
+# --- folding --------------------------------------------------------------------------------------
 
 
 def test_an_open_run_of_a_dead_process_is_abandoned_and_one_of_ours_is_not() -> None:
     def start(key: str, attempt: int, owner: str) -> dict[str, Any]:
         return {
-            "op": "start", "key": key, "attempt": attempt, "at": 1, "owner": owner, "parent": None, "params": {},
-            "tags": {},
+            "op": "start", "key": key, "attempt": attempt, "at": 1, "owner": owner, "parent": None,
+            "params": {}, "tags": {},
         }  # fmt: skip
 
     runs = Runs()
     for offset, record in enumerate(
-        [start("a", 1, "old"), start("b", 1, "new"), {"op": "session", "owner": "new", "at": 5}, start("b", 2, "new")]
+        [
+            start("a", 1, "old"),
+            start("b", 1, "new"),
+            {"op": "session", "owner": "new", "at": 5},
+            start("b", 2, "new"),
+        ]
     ):
         runs.fold(record, offset)
     assert {(r.key, r.attempt): (r.state, r.ended_at) for r in runs} == {
@@ -187,7 +204,7 @@ def test_an_open_run_of_a_dead_process_is_abandoned_and_one_of_ours_is_not() -> 
     }
 
 
-# --- the writers ---------------------------------------------------------------------------------------------
+# --- the writers ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -212,7 +229,9 @@ def delivered_by(kind: Any, recorded: Path, uri: str, folder: Path, monkeypatch:
     folder.mkdir()
     shutil.copytree(recorded, folder / "spool")
     shutil.copy(uri.removeprefix("sqlite:///"), folder / "mlflow.db")
-    monkeypatch.setattr("lanewise.tracking.writers.BULK_REVISIONS", BULK_REVISIONS if kind is BulkWriter else ())
+    monkeypatch.setattr(
+        "lanewise.tracking.writers.BULK_REVISIONS", BULK_REVISIONS if kind is BulkWriter else ()
+    )
     target = f"sqlite:///{folder}/mlflow.db"
     deliverer = Deliverer(folder / "spool", target)
     deliverer.read()
@@ -287,7 +306,7 @@ def test_a_run_that_is_gone_from_the_database_does_not_stop_the_others(uri: str,
     assert status(uri) == {"b#1": "FINISHED"}
 
 
-# --- the process beside the training -------------------------------------------------------------------------
+# --- the process beside the training --------------------------------------------------------------
 
 
 def test_states_in_mlflow(uri: str, tmp_path: Path) -> None:
@@ -295,8 +314,8 @@ def test_states_in_mlflow(uri: str, tmp_path: Path) -> None:
         record_study(tracker)
         tracker.flush(30)
     assert status(uri) == {
-        "pipeline#1": "RUNNING", "trial-0000#1": "FINISHED", "trial-0001#1": "FINISHED", "trial-0002#1": "FAILED",
-        "trial-0003#1": "KILLED",
+        "pipeline#1": "RUNNING", "trial-0000#1": "FINISHED", "trial-0001#1": "FINISHED",
+        "trial-0002#1": "FAILED", "trial-0003#1": "KILLED",
     }  # fmt: skip
     assert [tags(uri, f"trial-000{n}#1")["lanewise.state"] for n in range(4)] == [
         "complete", "pruned", "failed", "abandoned",
@@ -306,13 +325,21 @@ def test_states_in_mlflow(uri: str, tmp_path: Path) -> None:
 
 
 def test_what_is_recorded_of_a_trial_can_be_read_back(uri: str, tmp_path: Path) -> None:
-    config = {"lr": 0.0123456789012345, "width": 64, "nesterov": True, "optimizer": "sgd", "weight_decay": 0.0}
+    config = {
+        "lr": 0.0123456789012345,
+        "width": 64,
+        "nesterov": True,
+        "optimizer": "sgd",
+        "weight_decay": 0.0,
+    }
     with Tracker("back", uri, tmp_path / "spool") as tracker:
         tracker.start_run(
             "trial-0007", stage="search", params=config, config=config, tags={"lanewise.seed": 3, "x": None}
         )
         for epoch in (1, 2):
-            tracker.log("trial-0007", epoch, {"train/loss": 1 / epoch, "valid/auc": math.inf if epoch == 2 else 0.1})
+            tracker.log(
+                "trial-0007", epoch, {"train/loss": 1 / epoch, "valid/auc": math.inf if epoch == 2 else 0.1}
+            )
         tracker.end("trial-0007", "complete", objective=0.25)
         run_id = tracker.flush(30).run_ids["trial-0007"]
     found = read_trial("trial-0007", uri=uri, study="back")
@@ -378,7 +405,10 @@ time.sleep(60)
 def killed_training(uri: str, spool: Path, *, deliverer_too: bool) -> None:
     """Start a training and kill it with SIGKILL, alone or with its deliverer."""
     process = subprocess.Popen(
-        [sys.executable, "-c", TRAINING, uri, str(spool)], stdout=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, "-c", TRAINING, uri, str(spool)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     assert process.stdout is not None
     child = int(process.stdout.readline())
@@ -397,7 +427,12 @@ def test_when_the_training_is_killed_its_runs_do_not_stay_running(uri: str, tmp_
     killed_training(uri, tmp_path / "spool", deliverer_too=False)
     deadline = time.monotonic() + 30
     while (found := status(uri)) != (
-        expected := {"pipeline#1": "KILLED", "trial-0#1": "FINISHED", "trial-1#1": "KILLED", "trial-2#1": "KILLED"}
+        expected := {
+            "pipeline#1": "KILLED",
+            "trial-0#1": "FINISHED",
+            "trial-1#1": "KILLED",
+            "trial-2#1": "KILLED",
+        }
     ):
         assert time.monotonic() < deadline, (found, expected)
         time.sleep(0.1)
@@ -419,7 +454,9 @@ def test_when_everything_was_killed_the_next_run_tidies_up_and_goes_on(uri: str,
     }  # fmt: skip
     with Tracker("dies", uri, tmp_path / "spool") as tracker:
         assert tracker._writer.size < 200  # what was delivered is forgotten ...
-        assert tracker.start_run("pipeline", stage="pipeline", resume=True) == 2  # ... but not what was counted
+        assert (
+            tracker.start_run("pipeline", stage="pipeline", resume=True) == 2
+        )  # ... but not what was counted
         assert tracker.start_run("trial-1", stage="search") == 3
 
 
@@ -459,6 +496,20 @@ def test_a_locked_database_is_waited_for(uri: str, tmp_path: Path, monkeypatch: 
     assert status(uri) == {"a#1": "FINISHED"}
 
 
+def test_a_deliverer_that_cannot_start_is_said_at_once(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanewise.tracking.tracker.sys.executable", shutil.which("false"))
+    started = time.monotonic()
+    tracker = Tracker("broken", uri, tmp_path / "spool")
+    tracker.start_run("a", stage="search")
+    assert tracker.ready(60) is False
+    found = tracker.flush(60)
+    assert found.pending == 2 and "the delivering process ended (1), see" in str(found.unreachable)
+    tracker.close(10)
+    assert time.monotonic() - started < 10
+
+
 def test_damaged_state_is_delivered_again(uri: str, tmp_path: Path) -> None:
     with Tracker("damaged", uri, tmp_path / "spool") as tracker:
         record_study(tracker)
@@ -489,10 +540,12 @@ def test_artifacts_arrive(uri: str, tmp_path: Path) -> None:
     }
 
 
-# --- names, addresses, links ---------------------------------------------------------------------------------
+# --- names, addresses, links ----------------------------------------------------------------------
 
 
-def test_nothing_mlflow_would_cut_or_refuse_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_mlflow_would_cut_or_refuse_is_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Tracker, "_start_child", lambda self: None)
     tracker = Tracker("names", "sqlite:///x.db", tmp_path / "spool", base=tmp_path)
     with pytest.raises(TrackingError, match="no such name"):
@@ -523,7 +576,9 @@ def test_a_password_in_the_address_is_in_no_file(tmp_path: Path, monkeypatch: py
     assert json.loads((tmp_path / "spool" / TARGET).read_text())["uri"] == "https://***@127.0.0.1:9"
 
 
-@pytest.mark.parametrize("address", ["./mlruns", "file:///tmp/mlruns", "databricks", "sqlite://", "sqlite:///:memory:", ""])
+@pytest.mark.parametrize(
+    "address", ["./mlruns", "file:///tmp/mlruns", "databricks", "sqlite://", "sqlite:///:memory:", ""]
+)
 def test_addresses_that_cannot_work_are_refused(address: str) -> None:
     with pytest.raises(StudyError, match="cannot be used"):
         absolute_uri(address)
@@ -550,7 +605,9 @@ def test_the_trials_link_shows_the_trials(uri: str, tmp_path: Path) -> None:
     assert link.startswith(f"#/experiments/{found.experiment_id}/runs?")
     assert query["orderByKey"] == "metrics.`objective`" and query["orderByAsc"] == "true"
     mlflow = store_module.client(uri)
-    runs = mlflow.search_runs([found.experiment_id], query["searchFilter"], order_by=[f"{query['orderByKey']} ASC"])
+    runs = mlflow.search_runs(
+        [found.experiment_id], query["searchFilter"], order_by=[f"{query['orderByKey']} ASC"]
+    )
     assert sorted(run.info.run_name for run in runs) == [f"trial-000{n}" for n in range(4)]
     note = mlflow.get_run(found.run_ids["pipeline"]).data.tags["mlflow.note.content"]
     ids = [found.run_ids["trial-0000"], found.run_ids["trial-0001"]]
@@ -564,7 +621,7 @@ def test_compare_link_by_hand() -> None:
     assert compare_link([str(n) for n in range(30)], "3").count("%22") == 2 * 20 + 2
 
 
-# --- the store -----------------------------------------------------------------------------------------------
+# --- the store ------------------------------------------------------------------------------------
 
 
 def test_three_processes_make_one_database(tmp_path: Path) -> None:
@@ -575,7 +632,9 @@ def test_three_processes_make_one_database(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert db.execute("SELECT artifact_location FROM experiments").fetchall() == [(f"{tmp_path}/mlruns/artifacts/0",)]
+    assert db.execute("SELECT artifact_location FROM experiments").fetchall() == [
+        (f"{tmp_path}/mlruns/artifacts/0",)
+    ]
     db.close()
     left = [p.name for p in (tmp_path / "mlruns").iterdir() if not p.name.endswith(("-wal", "-shm"))]
     assert sorted(left) == [".mlflow.db.lock", "mlflow.db"]
@@ -634,9 +693,13 @@ def test_network_file_systems_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_training_imports_neither_mlflow_nor_torch() -> None:
-    code = "import sys, lanewise.tracking; print([m for m in ('mlflow', 'torch', 'pandas', 'pydantic') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = (
+        "import sys, lanewise.tracking; print({'mlflow', 'torch', 'pandas', 'pydantic'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
 
 
 def test_nothing_we_start_sends_telemetry_or_loads_pickles() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -124,13 +125,14 @@ class Fake:
 
     def search(self) -> Json:
         """The search's result."""
-        narrowed = {**WIDE, "lr": {"low": self.narrow[0], "high": self.narrow[1], "log": True}}
+        wide = json.loads(json.dumps(WIDE))
+        narrowed = {**json.loads(json.dumps(WIDE)), "lr": {"low": self.narrow[0], "high": self.narrow[1], "log": True}}
         return {
             "metric": self.metric, "direction": "maximize" if self.sign > 0 else "minimize", "trials": self.trials,
             "best": self.best, "epochs_spent": sum(t["epochs"] for t in self.trials),
             "epochs_full": self.epochs * len([t for t in self.trials if t["state"] not in ("duplicate", "failed")]),
             "seconds": 74.3, "lanes": 32, "strategy": "tpe",
-            "space": {"parameters": narrowed, "original": WIDE, "defaults": DEFAULT}, "ending": "all trials are done",
+            "space": {"parameters": narrowed, "original": wide, "defaults": DEFAULT}, "ending": "all trials are done",
         }  # fmt: skip
 
     def interval(self, estimate: float, half: float, method: str = "bootstrap BCa") -> Json:
@@ -209,7 +211,7 @@ class Fake:
                 n: self.interval((tuned if n in LOSSES and self.sign > 0 else other) + shift.get(n, 0.0) + (0.04 if n in LOSSES else 0.0), half)
                 for n in names
             },
-            "difference": lead, "confusion": None, "residuals": None,
+            "difference": lead, "openings": 1, "confusion": None, "residuals": None,
         }  # fmt: skip
         if self.task == "regression":
             actual = self.rng.gamma(4.0, 60.0, min(self.rows, 500))

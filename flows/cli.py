@@ -1,0 +1,289 @@
+"""The command line: `lanewise run study.yaml` and what stands around it; calls flows and tasks.
+
+It repeats no default of a study. Errors of the user end in one message and the exit code of their class;
+Ctrl-C ends after the present step. Nothing heavy is imported before a command needs it, so
+`lanewise --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lanewise.errors import LanewiseError, StudyError
+
+if TYPE_CHECKING:
+    from flows.local_server import LocalServer
+
+INTERRUPTED, TERMINATED = 130, 143
+
+app = typer.Typer(
+    name="lanewise",
+    help="Tunes PyTorch networks: many trials train side by side, and its numbers can be believed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="In place of what the file says: --set search.trials=20. May be repeated.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, and the result.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File; without it, the screen.")]
+TrackingUri = Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Address of MLflow.")]
+
+
+@app.command()
+def run(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+    """Tune a network, from its data to a registered model. Continues what was cut off."""
+
+    def show(outcome: dict[str, Any]) -> None:
+        typer.echo(f"\n{outcome['summary']}")
+
+    _run_flow("tune", study, _overrides(set_), quiet=quiet, show=show)
+
+
+@app.command("lr-range")
+def lr_range(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+    """Only the first two stages: which learning rates are usable, with the picture."""
+
+    def show(found: dict[str, Any]) -> None:
+        picture = [f"picture: {found['picture']}"] if found["picture"] else []
+        typer.echo("\n".join([found["says"], *found["reasons"], *picture]))
+
+    _run_flow("find_rates", study, _overrides(set_), quiet=quiet, show=show)
+
+
+@app.command()
+def check(study: StudyFile, set_: Overrides = None) -> None:
+    """Read the study, the data and the network, and try one batch; train and write nothing."""
+    from tasks.check import check_study
+
+    for line in check_study(study, _overrides(set_)):
+        typer.echo(line)
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(help="A file, `sklearn:digits`, or `pkg.module:function`.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="Column to predict.")] = None,
+    output: Output = None,
+) -> None:
+    """Look at the data and write a study file, with reasons as comments."""
+    from lanewise.data import look, write_study
+
+    text = write_study(look(data, target))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise StudyError(
+            "the file is there already", where=output, remedy="name another with -o, or remove it"
+        )
+    output.write_text(text, encoding="utf-8")
+    typer.echo(f"{output} written; look through it, then: lanewise run {output}")
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of the study file, for editors."""
+    import json
+
+    from lanewise.study import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command("check-model")
+def check_model(
+    target: Annotated[str, typer.Argument(help="A network's name, or `pkg.module:Class`.")],
+) -> None:
+    """Try a network against everything the engine relies on."""
+    from lanewise.errors import ModelError
+    from lanewise.testing import check_model as check_network
+
+    report = check_network(target, search_path=[Path.cwd()])
+    typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(ModelError.exit_code)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="NAME@champion, NAME/VERSION, or the folder of a model.")],
+    data: Annotated[Path, typer.Argument(help="A file with the study's columns; the target is not needed.")],
+    output: Output = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Predict the rows of a file with a registered model."""
+    _quiet()
+    from tasks.predict import predict_file
+
+    text = predict_file(model, data, tracking_uri)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def sync(study: StudyFile, set_: Overrides = None) -> None:
+    """Bring to MLflow what a run had to keep back while MLflow was away."""
+    _quiet()
+    from lanewise.errors import TrackingError
+    from tasks.sync import sync_study
+
+    left, text = sync_study(study, _overrides(set_))
+    typer.echo(text)
+    if left:
+        raise typer.Exit(TrackingError.exit_code)
+
+
+@app.command()
+def ui(
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's pages.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's pages.")] = 4200,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """MLflow and Prefect in the browser, on this machine only, until Ctrl-C."""
+    _quiet()
+    from flows.pages import show_pages
+
+    show_pages(mlflow_port, prefect_port, tracking_uri, say=typer.echo)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and leave with its exit code.
+
+    0 done; 2 study or arguments; 3 data; 4 network; 5 storage or tracking; 6 too many failed trials;
+    75 another run holds the study; 130 and 143 interrupted, to be continued with the same command.
+    """
+    log = logging.getLogger("lanewise")
+    log.addHandler(logging.StreamHandler())
+    log.propagate = (
+        False  # what Prefect's loggers say of a user's error is for its pages, not for the terminal
+    )
+    try:
+        app(args=None if args is None else list(args), prog_name="lanewise")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except LanewiseError as error:
+        sys.stderr.write(f"{error}\n")
+        code = error.exit_code
+    # The collector would walk through all of torch once more at the end: a second.
+    gc.freeze()
+    sys.exit(code)
+
+
+def _overrides(given: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given or []:
+        key, sign, value = text.partition("=")
+        if not sign or not key.strip():
+            raise StudyError(
+                "this is no setting",
+                where="--set",
+                given=text,
+                rule="KEY=VALUE",
+                remedy="write --set search.trials=20",
+            )
+        found[key.strip()] = value
+    return found
+
+
+def _quiet() -> None:
+    from flows.local_server import quiet_environment
+
+    quiet_environment()
+
+
+def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bool, show: Any) -> None:
+    """Run a flow of flows/tune.py against a Prefect server, with its progress on the terminal.
+
+    The server is started first and boots while the libraries are imported: both take seconds.
+    """
+    from flows.local_server import (
+        LocalServer,
+        configured_url,
+        connected,
+        quiet_environment,
+        reach_loopback_directly,
+    )
+    from lanewise.study import load_study
+
+    title = load_study(study, overrides).name  # a wrong study is refused before anything starts
+    home = Path(load_study(study, overrides).tracking.home)
+    quiet_environment()
+    reach_loopback_directly()
+    os.environ.setdefault(
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
+    )  # the terminal is ours, the log is kept
+    gc.disable()  # imports make much and free nothing
+    server: LocalServer | None = None
+    try:
+        with _stoppable():
+            server = None if configured_url() else LocalServer(home / "prefect")
+            with connected(server):
+                from flows import tune as flows_of_a_run
+                from flows.terminal import shown
+
+                gc.freeze()
+                gc.enable()
+                flow = getattr(flows_of_a_run, name)
+                with shown(title, quiet=quiet):
+                    outcome = flow(study=str(study), overrides=dict(overrides))
+                show(outcome)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped. Everything printed as ended is kept; the same command continues.\n")
+        raise typer.Exit(INTERRUPTED) from None
+    except BaseException as error:
+        if type(error).__name__ != "TerminationSignal":  # Prefect's answer to SIGTERM
+            raise
+        sys.stderr.write(
+            "ended from outside. Everything printed as ended is kept; the same command continues.\n"
+        )
+        raise typer.Exit(TERMINATED) from None
+    finally:
+        gc.enable()
+        if server is not None:
+            server.stop()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C once: stop after the present step. Twice: at once."""
+
+    def once(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if "tasks.progress" not in sys.modules:  # still importing
+            raise KeyboardInterrupt
+        sys.stderr.write("\nstopping after this step; Ctrl-C again stops at once\n")
+        sys.modules["tasks.progress"].ask_to_stop()
+
+    before = signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Looks at a source before there is a study and proposes one, for `lanewise init`. Trains and seals nothing.
+
+The proposal is text for people: every guess stands there with its reason. It looks at the rows `prepare`
+would make development rows, so that what it says has not seen the test rows either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lanewise.data.checks import LEAK_ADVICE
+from lanewise.data.dataset import Dataset
+from lanewise.data.inference import infer_types
+from lanewise.data.memory import memory_told
+from lanewise.data.prepare import build_dataset
+from lanewise.data.rows import read_rows
+from lanewise.data.sources import load_table
+from lanewise.data.splits import Split, cut
+from lanewise.data.table import DataWarning, Table, placed
+from lanewise.data.target import pick_metric
+from lanewise.study import Data, Study
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
+_KINDS = ("number", "category", "date")
+_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class ColumnNote:
+    """What was seen in one column: its kind, empty cells and different values among the development rows."""
+
+    name: str
+    kind: str
+    missing: int
+    different: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen in a source.
+
+    Attributes:
+        source, target: as they will stand in the study.
+        task, metric: proposed, each with its reason.
+        rows: rows of the source.
+        columns: the features that will be used.
+        drop: column -> why the study should drop it: leaks and columns that cannot be read.
+        left_out: column -> why prepare leaves it out by itself.
+        settings: how a file was read.
+        gaps: rows without a target.
+        infinite: columns with infinite numbers.
+        warnings: everything else prepare will say.
+    """
+
+    source: str
+    target: str
+    task: str
+    task_reason: str
+    metric: str
+    metric_reason: str
+    rows: int
+    columns: tuple[ColumnNote, ...]
+    drop: Mapping[str, str]
+    left_out: Mapping[str, str]
+    settings: Mapping[str, str]
+    gaps: int
+    infinite: tuple[str, ...]
+    warnings: tuple[DataWarning, ...]
+
+
+def look(source: str | Path, target: str | None = None) -> Look:
+    """Read a source and say what a study of it should know.
+
+    Args:
+        source: a file, relative to the working directory, or another source as in `data: source:`.
+        target: the column to predict; may be left out for `sklearn:...`.
+
+    Raises:
+        DataError: It cannot be read, or has no such column (the nearest is named).
+        StudyError: No target is named.
+        ModelError: The source is a function of the user that fails.
+    """
+    name = str(source)
+    options = Data(source=name, target=target) if target is not None else Data.model_construct(source=name)
+    with memory_told(name), placed(name):
+        return _look(load_table(name, options, Path.cwd()), name, target, options)
+
+
+def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
+    target = target or table.target
+    # Columns that cannot be read must not end the look: the study has to name them, and there is none yet.
+    broken = infer_types(table, {}, collect=True) if target in table.columns else None
+    drop = {column: reason for column, reason in broken.mixed.items() if column != target} if broken else {}
+    numbers = [column for column, kind in broken.kinds.items() if kind == "number"] if broken else []
+    infinite = tuple(column for column in numbers if broken and np.isinf(broken.frame[column]).any())
+    options = options.model_copy(
+        update={"target": target, "drop": tuple(drop), "missing_target": "drop", "infinite": "clip"}
+    )
+    dataset = _development(table, options)
+    told = [warning for warning in dataset.warnings if warning.code == "leak"]
+    leaks = {str(warning.column): warning.message.removesuffix(LEAK_ADVICE) for warning in told}
+    drop |= leaks
+    notes = {w.code: w.message for w in dataset.warnings if w.column == target}
+    return Look(
+        source=name, target=dataset.target_name, task=dataset.task,
+        task_reason=notes.get("task", "").partition(": ")[2], metric=dataset.metric,
+        metric_reason=dataset.metric_reason, rows=table.rows, columns=tuple(_column_notes(dataset, leaks)),
+        drop=drop, left_out={c: reason for c, reason in dataset.dropped.items() if c not in drop},
+        settings=table.settings or {}, gaps=table.rows - dataset.rows - dataset.test_rows,
+        infinite=tuple(c for c in infinite if c not in drop),
+        warnings=tuple(
+            w for w in dataset.warnings if w.code not in (
+                "leak", "task", "target_missing",
+            ) and w.column not in dataset.dropped
+        ),
+    )
+
+
+def _development(table: Table, options: Data) -> Dataset:
+    """The dataset a study with these settings would train on; nothing is sealed, the test rows are let go."""
+    rows = read_rows(table, options, None)
+    seed = Study.model_fields["seed"].default
+    metric = pick_metric(rows.target.task, rows.target.values, rows.target.classes)
+    development, test = cut(rows.grouping, len(rows.target.values), options.test, seed, what="test")
+    holdout = Split(
+        "holdout",
+        *cut(rows.grouping.take(development), len(development), options.valid, seed, what="validation"),
+    )
+    return build_dataset(rows, development, test, holdout, table, options, metric)
+
+
+def _column_notes(dataset: Dataset, leaks: Mapping[str, str]) -> Iterable[ColumnNote]:
+    columns = dataset.columns
+    kinds = dict.fromkeys(
+        columns.numbers, "number",
+    ) | dict.fromkeys(columns.dates, "date") | dict.fromkeys(columns.categories, "category")
+    for name, values in dataset.frame.items():
+        if name not in leaks:
+            yield ColumnNote(str(name), kinds[str(name)], int(values.isna().sum()), int(values.nunique()))
+
+
+def write_study(seen: Look) -> str:
+    """A study file with the reasons as comments; `lanewise.study.load_study` reads it."""
+    source = Path(seen.source).name if "/" in seen.source else seen.source
+    lines = [
+        f"# A study of {source}: {seen.rows:,} rows. Every guess below says why; change what is wrong.",
+        "data:",
+        f"  source: {_quoted(seen.source)}{_settings(seen.settings)}",
+        f"  target: {_quoted(seen.target)}",
+        f"  task: {seen.task}{_comment(seen.task_reason)}",
+    ]
+    if seen.gaps:
+        lines.append(f"  missing_target: drop  # {seen.gaps:,} of {seen.rows:,} rows have no target")
+    if seen.infinite:
+        names = _one_line(", ".join(seen.infinite))
+        lines.append(f"  infinite: error  # infinite numbers in {names}: correct them, or write clip")
+    if seen.drop:
+        lines.append("  drop:")
+        for column, reason in seen.drop.items():
+            lines += [*_wrapped(reason, "    # "), f"    - {_quoted(column)}"]
+    lines += _types(seen)
+    for column, reason in seen.left_out.items():
+        lines += _wrapped(f"{column}: {reason}", "  # ")
+    for warning in seen.warnings:
+        lines += _wrapped(
+            f"{warning.code}{f' ({warning.column})' if warning.column else ''}: {warning.message}", "  # ",
+        )
+    lines += ["search:", f"  metric: {seen.metric}{_comment(seen.metric_reason)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _types(seen: Look) -> list[str]:
+    """The types that were found, as a comment to take lines from."""
+    lines = ["  # Types as found; to change one, write it under `types:`, as in `types: {column: category}`"]
+    for kind in _KINDS:
+        names = [
+            c.name + (f" ({c.missing:,} empty)" if c.missing else "") for c in seen.columns if c.kind == kind
+        ]
+        if names:
+            lines += _wrapped(f"{kind}: {', '.join(names)}", "  #   ")
+    return lines
+
+
+def _settings(settings: Mapping[str, str]) -> str:
+    if settings.get("format") != "text":
+        return ""
+    encoding, separator, decimal = (settings[key] for key in ("encoding", "separator", "decimal"))
+    return f"  # read as {encoding}, separator {separator!r}, decimal sign {decimal!r}"
+
+
+def _comment(text: str) -> str:
+    return f"  # {_one_line(text)}" if text else ""
+
+
+def _wrapped(text: str, start: str) -> list[str]:
+    """Comment lines of at most 110 characters, the following ones indented."""
+    lines, line = [], start
+    for word in _one_line(text).split(" "):
+        if len(line) + len(word) > _WIDTH and line.strip("# "):
+            lines.append(line.rstrip())
+            line = start + "  "
+        line += word + " "
+    return [*lines, line.rstrip()]
+
+
+def _one_line(text: str) -> str:
+    """A text without line breaks and control characters: no cell of a table may end a comment."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _quoted(text: str) -> str:
+    """A YAML scalar that is this text and nothing else; JSON's quotes are YAML's."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(
+        text, ensure_ascii=False,
+    )

@@ -1,0 +1,147 @@
+"""What a reader must keep in mind: data, folds, seal, and values of the winner at the edge of their range.
+
+Fills `document.py` from the facts. It repeats the warnings of the stages and adds those that only the
+records together can show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lanewise.report.document import Notes, Section, section
+from lanewise.report.facts import Facts, Range
+from lanewise.report.wording import counted, decimals, fixed, metric_words, percent, short
+
+EDGE = 0.03  # share of a range, on its scale, that counts as its edge
+FEW_ROWS = 200  # sealed rows below which a score's interval is wider than most gains
+MANY_FAILED = 0.1
+MOST_NOTES = 30
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A value of the winner at an end of its range; `end` is "lower" or "upper"."""
+
+    name: str
+    end: str
+    words: str
+    advice: str
+
+
+def caveats(facts: Facts) -> Section | None:
+    """The warnings of all stages, or nothing if there is none."""
+    parts = {
+        "test": _seal(facts),
+        "data": _data(facts),
+        "folds": _folds(facts),
+        "search": _search(facts),
+        "learning rate": [str(w) for w in facts.curve.get("warnings") or []],
+        "range": [edge.advice for edge in edges(facts)],
+    }
+    notes = [(label, text) for label, texts in parts.items() for text in texts]
+    if len(notes) > MOST_NOTES:
+        notes = [
+            *notes[:MOST_NOTES],
+            ("more", f"{len(notes) - MOST_NOTES} further warnings are in the records."),
+        ]
+    return section("caveats", "What to keep in mind", [Notes(tuple(notes)) if notes else None])
+
+
+def edges(facts: Facts) -> list[Edge]:
+    """Searched numbers of the winner that lie at an end of their range which is no natural bound."""
+    found = []
+    for name, one in facts.ranges.items():
+        value = facts.winning_config.get(name)
+        place = None if one.choices else one.position(value)
+        if place is None or one.low is None or one.high is None or facts.winner == "default":
+            continue
+        end = "lower" if _touches(one, place, 0.0) else "upper" if _touches(one, place, 1.0) else ""
+        limit = one.low if end == "lower" else one.high
+        if end and not _natural(name, end, limit):
+            found.append(_edge(facts, name, end, value, limit))
+    return found
+
+
+def _touches(one: Range, place: float, end: float) -> bool:
+    """Whether a place is at an end; of whole numbers only the last one is, if there are more than two."""
+    if one.whole:
+        return abs(place - end) < 1e-9 and (one.high or 0) - (one.low or 0) > 1
+    return abs(place - end) <= EDGE
+
+
+def _natural(name: str, end: str, limit: float) -> bool:
+    """Whether nothing lies beyond an end: 0, or the bound of a training hyperparameter."""
+    from lanewise.study import TRAINING
+
+    if end == "lower" and limit == 0:
+        return True
+    entry = TRAINING.get(name)
+    return entry is not None and limit == (entry.low if end == "lower" else entry.high)
+
+
+def _edge(facts: Facts, name: str, end: str, value: object, limit: float) -> Edge:
+    wide = facts.wide_ranges.get(name)
+    words, place = f"at the {end} end", f"{name} = {short(value)} is at the {end} end of"
+    if wide is not None and wide != facts.ranges[name]:
+        advice = f"{place} the range that the range test left ({short(limit)})."
+        return Edge(name, end, words, f"{advice} The control trials drew from the whole range.")
+    advice = f"{place} its range ({short(limit)}): better values may lie beyond."
+    return Edge(name, end, words, f"{advice} Widen it in the study's space and run again.")
+
+
+def _seal(facts: Facts) -> list[str]:
+    notes = []
+    n, opened, score = facts.test.get("n"), facts.test.get("openings"), facts.sealed("scores")
+    if isinstance(n, int) and n < FEW_ROWS:
+        rows = counted(n, "sealed row")
+        notes.append(f"Only {rows}: differences of a few percent cannot be told from chance.")
+    if isinstance(opened, int) and opened > 1:
+        notes.append(
+            f"These test rows have been opened for {opened} configurations. The more there are, the less "
+            + "their scores prove."
+        )
+    if facts.test and score.estimate is None:
+        why = score.method or "no value"
+        notes.append(f"{metric_words(facts.metric)} is undefined on the sealed rows: {why}.")
+    return notes
+
+
+def _data(facts: Facts) -> list[str]:
+    notes = []
+    for warning in facts.dataset.get("warnings") or []:
+        if isinstance(warning, dict):
+            head = f"{warning['column']}: " if warning.get("column") else ""
+            notes.append(f"{head}{warning.get('message') or warning.get('code') or ''}")
+        else:
+            notes.append(str(warning))
+    return notes
+
+
+def _folds(facts: Facts) -> list[str]:
+    said = "No finalist beat the default"  # by the verdict
+    notes = [str(w) for w in facts.evaluation.get("warnings") or [] if not str(w).startswith(said)]
+    lead, sealed = facts.over_default, facts.sealed_difference
+    if facts.winner == "default" or lead.estimate is None or sealed.low is None or sealed.high is None:
+        return notes
+    if not sealed.low <= lead.estimate <= sealed.high:
+        places = decimals(sealed.low, sealed.high, sealed.estimate, lead.estimate)
+        pair = f"{fixed(lead.estimate, places)} in cross-validation, {fixed(sealed.estimate, places)} on the"
+        notes.append(
+            f"Folds and sealed rows disagree: the difference to the default is {pair} sealed rows. "
+            + "Believe the sealed rows."
+        )
+    return notes
+
+
+def _search(facts: Facts) -> list[str]:
+    trained = [t for t in facts.trials if t.state != "duplicate"]
+    failed = [t for t in trained if t.state == "failed"]
+    notes = []
+    if trained and len(failed) / len(trained) > MANY_FAILED:
+        share = percent(len(failed) / len(trained))
+        notes.append(f"{share} of the trials failed; the reasons stand under what it cost.")
+    if trained and not facts.complete:
+        notes.append("No trial was trained to its end.")
+    if facts.default is not None and facts.default.state == "failed":
+        notes.append(f"The default failed: {facts.default.reason or 'no reason given'}.")
+    return notes

@@ -1,0 +1,183 @@
+"""The part of the report about how the result came about: range test, search, cost.
+
+Fills `document.py` from the facts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lanewise.report import plots_course
+from lanewise.report.document import Block, Section, Table, Text, section, table
+from lanewise.report.facts import Facts, Trial
+from lanewise.report.importance import Importance, importance
+from lanewise.report.pictures import picture
+from lanewise.report.wording import (
+    NOTHING,
+    counted,
+    decimals,
+    finite,
+    fixed,
+    joined,
+    metric_words,
+    percent,
+    seconds,
+    short,
+    thousands,
+)
+
+TOP = 10
+STATES = ("complete", "pruned", "failed", "duplicate")
+
+
+def lr_range(facts: Facts) -> Section | None:
+    """The range test's curves, its suggestion, and what the control trials say of it."""
+    rows = [[ramp.name, _ends(ramp.interval), ramp.reason] for ramp in facts.ramps]
+    blocks = [
+        picture("lr_range", plots_course.lr_range, facts),
+        table(["optimizer", "usable rates", "why"], rows, wordy=[1, 2]),
+        _control(facts),
+    ]
+    return section("lr-range", "Learning-rate range", blocks)
+
+
+def search(facts: Facts) -> Section | None:
+    """What the trials found: progress, parallel coordinates, importance, slices, the best."""
+    if not facts.trials:
+        return None
+    found = importance(facts)
+    order = [*found.names, *(n for n in facts.wide_ranges if n not in found.names)]
+    inactive = any(name not in trial.config for trial in facts.complete for name in order)
+    below = " A line below an axis: not active in that trial." if inactive else ""
+    blocks = [
+        picture("best_so_far", plots_course.best_so_far, facts),
+        picture("parallel", plots_course.parallel(order), facts, inactive=below),
+        _importance(facts, found),
+        picture("slices", plots_course.slices(order[:2]), facts, wrong="low" if facts.sign > 0 else "high"),
+        _best_trials(facts),
+    ]
+    return section("search", "The search", blocks)
+
+
+def cost(facts: Facts) -> Section | None:
+    """Trials by state, epochs against a full search, seconds by stage, reasons of failure."""
+    return section("cost", "What it cost", [_spent(facts), _stages(facts), _failures(facts)])
+
+
+def state_counts(facts: Facts) -> str:
+    """ "40 complete, 18 pruned and 2 failed"."""
+    counts = Counter(t.state for t in facts.trials)
+    return joined(f"{thousands(counts[s])} {s}" for s in STATES if counts[s])
+
+
+def spent_words(facts: Facts) -> str:
+    """Epochs trained against those of a search without pruning; empty without a search."""
+    spent, full = finite(facts.search.get("epochs_spent")), finite(facts.search.get("epochs_full"))
+    if spent is None:
+        return ""
+    if not full or full <= spent:
+        return f"{thousands(spent)} epochs"
+    beside = f"that the same trials take without pruning ({percent(spent / full)})"
+    return f"{thousands(spent)} epochs of {thousands(full)} {beside}"
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return f"{short(interval[0])} to {short(interval[1])}" if interval else NOTHING
+
+
+def _control(facts: Facts) -> Text | None:
+    """What the trials that ignored the range test reached."""
+    narrow, wide = facts.ranges.get("lr"), facts.wide_ranges.get("lr")
+    if narrow is None or wide is None or narrow == wide:
+        return None
+
+    def inside(trial: Trial) -> bool:
+        place = narrow.position(trial.config.get("lr"))
+        return place is not None and -1e-9 <= place <= 1 + 1e-9
+
+    outside = [t for t in facts.trials if t.control and not inside(t) and t.state != "duplicate"]
+    if not outside:
+        return None
+    lead = f"Check: {counted(len(outside), 'control trial')} drew a rate outside the interval; "
+    ended = [t.value for t in outside if t.state == "complete" and t.value is not None]
+    best_inside = [t.value for t in facts.complete if inside(t) and t.number != 0 and t.value is not None]
+    if not ended or not best_inside:
+        return Text(
+            lead + "none of them lasted to the end."
+            if not ended
+            else lead + "no other trial lasted to the end."
+        )
+    pick = max if facts.sign > 0 else min
+    one, other = pick(ended), pick(best_inside)
+    places = decimals(None, None, one, other)
+    better = facts.sign * one > facts.sign * other
+    judged = (
+        "so the range test may have cut off good rates."
+        if better
+        else "so the interval lost nothing that was seen."
+    )
+    return Text(
+        f"{lead}the best of them has {metric_words(facts.metric)} {fixed(one, places)}, the best inside it "
+        f"{fixed(other, places)}, {judged}"
+    )
+
+
+def _importance(facts: Facts, found: Importance) -> Block | None:
+    if found.reason is not None:
+        return (
+            Text(f"Which hyperparameter mattered cannot be told: {found.reason}.") if facts.ranges else None
+        )
+    bars = plots_course.importance_bars(found)
+    explained, trials = percent(found.explained), counted(found.trials, "trial")
+    return picture("importance", bars, facts, explained=explained, trials=trials)
+
+
+def _best_trials(facts: Facts) -> Table | None:
+    if len(facts.complete) < 2:
+        return None
+    best = sorted(facts.complete, key=lambda t: (-facts.sign * (t.value or 0.0), t.number))[:TOP]
+    names = list(facts.wide_ranges)[:8]
+    places = decimals(None, None, *(t.value for t in best))
+    rows = [
+        [str(t.number), fixed(t.value, places), thousands(t.epochs), *(short(t.config.get(n)) for n in names)]
+        for t in best
+    ]
+    marked = [i for i, t in enumerate(best) if t is facts.winning_trial]
+    return table(
+        ["trial", metric_words(facts.metric), "epochs", *names],
+        rows,
+        f"The best {len(best)} of {counted(len(facts.complete), 'complete trial')}, by the rows that select.",
+        marked=marked,
+        folded=True,
+    )
+
+
+def _spent(facts: Facts) -> Table | None:
+    if not facts.trials:
+        return None
+    rows = [["trials", f"{counted(len(facts.trials), 'trial')}: {state_counts(facts)}"]]
+    if words := spent_words(facts):
+        rows.append(["epochs", words])
+    lanes, strategy = facts.search.get("lanes"), facts.search.get("strategy")
+    if lanes:
+        rows.append(["lanes", f"at most {counted(int(lanes), 'trial')} side by side"])
+    if strategy:
+        rows.append(["strategy", str(strategy)])
+    if facts.search.get("ending"):
+        rows.append(["ended because", str(facts.search["ending"])])
+    return table([], rows, wordy=[1])
+
+
+def _stages(facts: Facts) -> Table | None:
+    total = sum(facts.timings.values())
+    if not total:
+        return None
+    rows = [[stage.replace("_", " "), seconds(s), percent(s / total)] for stage, s in facts.timings.items()]
+    rows.append(["all", seconds(total), ""])
+    return table(["stage", "time", "share"], rows, "Wall-clock time by stage.", marked=[len(rows) - 1])
+
+
+def _failures(facts: Facts) -> Table | None:
+    reasons = Counter(t.reason or "no reason given" for t in facts.trials if t.state == "failed")
+    rows = [[reason, thousands(count)] for reason, count in reasons.most_common(TOP)]
+    return table(["why trials failed", "trials"], rows)

@@ -1,0 +1,41 @@
+"""Everything that can be refused, without training or writing anything; what `lanewise check` calls."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lanewise.data import prepare
+from lanewise.model import resolve
+from lanewise.smoke import smoke
+from lanewise.space import build_space
+from lanewise.study import load_study
+from lanewise.tracking import absolute_uri
+
+
+def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
+    """Yield one line for each part that fits.
+
+    Raises:
+        StudyError, DataError, ModelError: A part does not fit.
+    """
+    study = load_study(path, overrides)
+    yield f"study    {study.name}: {path}"
+    absolute_uri(study.tracking.uri)
+    network = resolve(study.model.name, study.model.args, search_path=[study.base_dir])
+    space = build_space(study, network.space, network.defaults)
+    searched = space.searched()
+    yield f"space    {len(searched)} searched: {', '.join(searched)}"
+    with tempfile.TemporaryDirectory() as folder:  # the seal of a check is thrown away
+        elsewhere = study.tracking.model_copy(update={"home": folder})
+        dataset = prepare(study.model_copy(update={"tracking": elsewhere})).dataset
+    for warning in dataset.warnings:
+        yield f"note     {f'{warning.column}: ' if warning.column else ''}{warning.message}"
+    yield (
+        f"data     {dataset.rows} rows to work with, {dataset.test_rows} to be sealed; {dataset.task}; "
+        f"objective {dataset.metric} ({dataset.metric_reason})"
+    )
+    size = smoke(network, dataset.layout, dataset.n_outputs, space.default())
+    yield f"network  {network.name}: {size:,} parameters at the default"
+    yield "all fits"

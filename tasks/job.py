@@ -1,0 +1,251 @@
+"""One job: a study file with its overrides, and what is open while it runs; every task asks for it first.
+
+`Job` is small and JSON, so it passes through Prefect as a parameter. What cannot pass (data, network, the
+tracker, the lock) is opened here once per process and found again by `workshop`. A job is held by one
+process at a time. Nothing here trains.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lanewise.errors import StudyHeldError, TrackingError
+from lanewise.study import Study, load_study
+from tasks.stages import StageStore, code_version
+from tasks.sweep import noted
+
+if TYPE_CHECKING:
+    from lanewise.data import Prepared
+    from lanewise.model import Network
+    from lanewise.space import Space
+    from lanewise.tracking import Tracker
+    from lanewise.tracking.runs import RunState
+
+PIPELINE = "pipeline"  # key of the parent run
+CONNECT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run.
+
+    Args:
+        study: Absolute path of the study file.
+        overrides: (dotted key, text) of every `--set`.
+    """
+
+    study: str
+    overrides: tuple[tuple[str, str], ...] = ()
+
+
+def make_job(study: str | Path, overrides: Mapping[str, str] | None = None) -> Job:
+    """The job of a study file and its overrides."""
+    return Job(str(Path(study).absolute()), tuple(sorted((overrides or {}).items())))
+
+
+class Workshop:
+    """What a running job has open; made on first use, closed with the job.
+
+    Args:
+        job: The job.
+        study: Its study.
+    """
+
+    def __init__(self, job: Job, study: Study) -> None:
+        self.job, self.study = job, study
+        self.home = Path(study.tracking.home).absolute()
+        self.folder = self.home / "studies" / study.name
+        self.store = StageStore(self.home)
+        self.version: dict[str, Any] | None = None  # what the model became in the registry
+
+    @property
+    def user_code(self) -> list[Path]:
+        """Where classes and functions named in the study are looked for."""
+        return [self.study.base_dir]
+
+    @cached_property
+    def network(self) -> Network:
+        """The network the study names."""
+        from lanewise.model import resolve
+
+        return resolve(self.study.model.name, self.study.model.args, search_path=self.user_code)
+
+    @cached_property
+    def space(self) -> Space:
+        """Every hyperparameter, with its declared range."""
+        from lanewise.space import build_space
+
+        return build_space(self.study, self.network.space, self.network.defaults)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Development rows and seal; the same source and study give the same ones each time."""
+        from lanewise.data import prepare
+
+        return prepare(self.study)
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """The tracker, with the parent run open.
+
+        Raises:
+            TrackingError: The store is of the wrong kind, or refuses the login.
+        """
+        from lanewise.tracking import Tracker
+
+        study = self.study
+        tracker = Tracker(study.name, study.tracking.uri, self.folder / "spool")
+        try:
+            if not study.tracking.uri.startswith("sqlite:"):
+                tracker.ready(CONNECT_TIMEOUT_S)  # a refused login is said before anything is trained
+            tracker.start_run(
+                PIPELINE,
+                stage="pipeline",
+                params=_fixed(study),
+                tags={"lanewise.seed": study.seed, "lanewise.study": Path(self.job.study).name},
+                resume=True,
+            )
+        except BaseException:
+            tracker.close(timeout_s=5.0)
+            raise
+        return tracker
+
+    def tags(self) -> dict[str, object]:
+        """Tags by which a run can be found again and repeated from its record alone."""
+        dataset = self.prepared.dataset
+        return {
+            "lanewise.data": dataset.fingerprint,
+            "lanewise.split": dataset.split_fingerprint,
+            "lanewise.code": code_version(),
+        }
+
+    def ended_runs(self) -> frozenset[str]:
+        """Keys of the runs that MLflow was told the end of, by whichever process, abandoned ones left out."""
+        from lanewise.tracking.runs import RUNNING, Runs
+        from lanewise.tracking.spool import LINES, State, read_lines
+
+        spool = self.folder / "spool"
+        runs = Runs(State.load(spool).runs)
+        for _, _, record in read_lines(spool / LINES, 0):
+            runs.fold(record)
+        latest = {run.key: runs.latest(run.key) for run in runs}
+        return frozenset(
+            key for key, run in latest.items() if run and run.state not in (RUNNING, "abandoned")
+        )
+
+    def smoke(self) -> int:
+        """Try one batch through the default network, before anything is spent; number of its parameters.
+
+        Raises:
+            ModelError: The network does not fit the data.
+        """
+        from lanewise.smoke import smoke
+
+        dataset = self.prepared.dataset
+        return smoke(self.network, dataset.layout, dataset.n_outputs, self.space.default())
+
+    @property
+    def tracked(self) -> bool:
+        """Whether anything was tracked; a run that reuses every stage leaves no trace in MLflow."""
+        return "tracker" in self.__dict__
+
+    def close(self, *, failed: str | None, stopped: bool) -> None:
+        """End the parent run and bring to MLflow what can be brought now.
+
+        Args:
+            failed: Why the job failed, None if it did not.
+            stopped: It was asked to stop, or this process is being ended.
+        """
+        if not self.tracked:
+            return
+        state: RunState = "abandoned" if stopped else "failed" if failed else "complete"
+        self.tracker.end(PIPELINE, state, reason="stopped, to be continued" if stopped else failed)
+        self.tracker.close(timeout_s=5.0 if stopped else 60.0)
+
+
+def _fixed(study: Study) -> dict[str, Any]:
+    """What does not vary between trials, flat, with the prefix `study.`."""
+    flat: dict[str, Any] = {
+        "study.name": study.name,
+        "study.seed": study.seed,
+        "study.model": study.model.name,
+    }
+    for section in ("train", "search", "evaluate"):
+        for name, value in getattr(study, section).model_dump(mode="json").items():
+            flat[f"study.{section}.{name}"] = value
+    return flat
+
+
+_open: dict[Job, Workshop] = {}
+
+
+def workshop(job: Job) -> Workshop:
+    """The open workshop of a job."""
+    return _open[job]
+
+
+@contextmanager
+def opened(job: Job) -> Iterator[Workshop]:
+    """Hold a job, and close what it opened when it ends, however it ends.
+
+    Raises:
+        StudyError: The study is wrong; nothing was started.
+        StudyHeldError: Another process runs this study.
+        TrackingError: The home cannot be written.
+    """
+    study = load_study(job.study, dict(job.overrides))
+    shop = Workshop(job, study)
+    with _held(shop.folder / "run.lock"), noted(shop.folder):
+        _open[job] = shop
+        failed: str | None = None
+        stopped = False
+        try:
+            yield shop
+        except Exception as error:
+            failed = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise
+        except BaseException:  # Ctrl-C, a stop, SIGTERM
+            stopped = True
+            raise
+        finally:
+            del _open[job]
+            shop.close(failed=failed, stopped=stopped)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a kernel lock, which a dying process gives back."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise TrackingError(
+            "the home of the study cannot be written", where=path.parent, given=error.strerror,
+            remedy="correct its permissions, or name another folder in `tracking: home:`",
+        ) from error  # fmt: skip
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StudyHeldError(
+                "another run holds this study",
+                where=path,
+                given=f"held by {file.read().strip() or 'another process'}",
+                rule="one run of a study at a time",
+                remedy="wait until it ends, or stop it; what is done is kept",
+            ) from None
+        file.truncate(0)
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+        yield

@@ -1,0 +1,118 @@
+"""What a run says while it goes on, and whether it was asked to stop; said by tasks, heard by a terminal.
+
+A listener is a function of one `Event`. With none, events go to the `lanewise` log, where Prefect's own
+log of the flow run finds them. This module shows nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lanewise.search.records import Progress
+
+STAGES = ("prepare", "lr_range", "search", "evaluate", "register", "report")
+
+log = logging.getLogger("lanewise.run")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing a run has to say.
+
+    Args:
+        stage: The stage it is about.
+        kind: "started", "working" (a count), "searching" (with `progress`), "note" (worth a line of its own),
+            "reused" or "done" (the stage's end, with its result in words).
+        text: For people.
+        done: Units of work done, for "working".
+        total: Units of work in all, for "working".
+        progress: Where the search stands, for "searching".
+    """
+
+    stage: str
+    kind: Literal["started", "working", "searching", "note", "reused", "done"]
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    progress: Progress | None = None
+
+
+Listener = Callable[[Event], None]
+_listeners: list[Listener] = []
+_stop = threading.Event()
+_anywhere: list[bool] = []  # not empty: inside `interruptible`
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop, did so between two steps, and can be continued.
+
+    It is no Exception: whoever handles failures of a trial or a stage must let it pass.
+    """
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Give every event to `listener` meanwhile."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def say(event: Event) -> None:
+    """Tell all listeners; without one, the log, but for mere counts."""
+    for listener in _listeners:
+        listener(event)
+    if not _listeners and event.kind not in ("working", "searching"):
+        log.info("%s: %s", event.stage, event.text or event.kind)
+
+
+def ask_to_stop() -> None:
+    """Ask the run in this process to stop after the present step, or at once where nothing can be half done.
+
+    For signal handlers, which run in the main thread, as the tasks do.
+
+    Raises:
+        Stopped: The present work may be left anywhere.
+    """
+    _stop.set()
+    if _anywhere:
+        raise Stopped("stopped in work that leaves nothing behind")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Work that writes nothing until its end: a stop may cut it off anywhere."""
+    stop_here()
+    _anywhere.append(True)
+    try:
+        yield
+    finally:
+        _anywhere.pop()
+
+
+def stop_asked() -> bool:
+    """Whether the run was asked to stop."""
+    return _stop.is_set()
+
+
+def forget_stop() -> None:
+    """Begin a run that nobody has asked to stop."""
+    _stop.clear()
+
+
+def stop_here() -> None:
+    """Stop if asked to; called between steps, where nothing is half done.
+
+    Raises:
+        Stopped: The run was asked to stop.
+    """
+    if _stop.is_set():
+        raise Stopped("stopped between two steps")

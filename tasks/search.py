@@ -1,0 +1,165 @@
+"""The search of a run: after lr_range, before evaluate. Every trial is in the ledger first, then in MLflow.
+
+A tick is written to the ledger before this module sees it, so what it shows as ended stays ended. A
+search that was cut off is continued: its recorded ticks come by again, marked as replayed, and only what
+MLflow has not heard of yet is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+
+from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
+from lanewise.metrics import find_metric
+from lanewise.search import Progress, SearchResult, recorded_search
+from lanewise.search.lanes import SearchLanes
+from lanewise.space import Config, Space
+from lanewise.tracking.runs import RunState
+from lanewise.trainer import Trainer, choose_device, lane_count
+from tasks.artifacts import Bar, show_table
+from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.lr_range import searched_space
+from tasks.prepare import same_rows
+from tasks.progress import Event, say, stop_here
+from tasks.stage_task import Made, stage_task
+from tasks.stages import StageResult
+
+SHOWN = 20  # trials in the table of the best
+_STATES: dict[str, RunState] = {
+    "complete": "complete", "pruned": "pruned", "failed": "failed", "duplicate": "complete",
+}  # fmt: skip
+
+
+@stage_task("search", reads=("model", "space", "train", "lr_range", "search"))
+def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
+    """Search until the budget is spent, or as far as this process lives; then continue."""
+    shop = workshop(job)
+    same_rows(job, prepared.result["ref"])
+    shop.smoke()
+    study, dataset = shop.study, shop.prepared.dataset
+    space = searched_space(shop, ranged)
+    metric = find_metric(dataset.metric, dataset.task)
+    settings = definition(
+        study, space, metric=metric.name, direction=metric.direction, data=dataset.split_fingerprint
+    )
+    with Ledger(ledger_path(shop), settings) as ledger:
+        lanes = ledger.settle("lanes", lane_count(study, choose_device(study)))
+        trainer = Trainer(study, shop.network, dataset, lanes=lanes)
+        steps = recorded_search(
+            study, space, SearchLanes(trainer), ledger, metric=metric.name, direction=metric.direction
+        )
+        result = _follow(steps, Mirror(shop, space, metric.name))
+    for note in trainer.notes:
+        say(Event("search", "note", note))
+    _summarise(shop, result)
+    best = result.trials[result.best]
+    ended = {
+        state: sum(t.state == state for t in result.trials) for state in ("pruned", "failed", "duplicate")
+    }
+    extra = "".join(f", {n} {state}" for state, n in ended.items() if n)
+    says = f"{len(result.trials)} trials{extra}; best {result.metric} {best.value:.4g} (trial {best.number})"
+    return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
+
+
+def ledger_path(shop: Workshop) -> Path:
+    """The ledger of a study."""
+    return shop.folder / "ledger.db"
+
+
+def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror) -> SearchResult:
+    bar = Bar("search", "Share of the search that is done")
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            bar.show(1.0)
+            result: SearchResult = end.value
+            return result
+        mirror.take(progress)
+        say(Event("search", "searching", progress=progress))
+        if progress.eta_s is not None and not progress.replayed:
+            bar.show(progress.elapsed_s / max(progress.elapsed_s + progress.eta_s, 1e-9))
+        stop_here()
+
+
+class Mirror:
+    """Tells MLflow what the ledger holds, each trial once.
+
+    Args:
+        shop: Open; its tracker is used.
+        space: What is searched; only what varies becomes a parameter of a run.
+        metric: The objective.
+    """
+
+    def __init__(self, shop: Workshop, space: Space, metric: str) -> None:
+        self._shop, self._metric = shop, metric
+        self._told = shop.ended_runs()  # before this process: replayed, they are not told again
+        self._varying = frozenset(space.searched())
+        self._started: set[int] = set()
+
+    def take(self, progress: Progress) -> None:
+        """Pass one tick on."""
+        with self._shop.tracker.tick():
+            for number, config, seed in progress.started:
+                self._start(number, config, seed)
+            for report in progress.reports:
+                if report.number in self._started:
+                    self._shop.tracker.log(trial_key(report.number), report.epoch, curve_row(report))
+            for trial in progress.ended:
+                self._end(trial)
+
+    def _start(self, number: int, config: Config, seed: int) -> None:
+        key = trial_key(number)
+        if key in self._told:
+            return
+        self._started.add(number)
+        self._shop.tracker.start_run(
+            key,
+            stage="search",
+            parent=PIPELINE,
+            params={name: value for name, value in config.items() if name in self._varying},
+            tags=self._shop.tags() | {"lanewise.trial": number, "lanewise.seed": seed},
+            config=config,
+        )
+
+    def _end(self, trial: TrialRecord) -> None:
+        key = trial_key(trial.number)
+        if key in self._told:
+            return
+        if trial.number not in self._started:  # a duplicate never had a lane
+            self._start(trial.number, trial.config, trial.seed)
+        self._started.discard(trial.number)
+        self._shop.tracker.end(
+            key,
+            _STATES[trial.state],
+            reason=trial.reason,
+            objective=trial.value if trial.state in ("complete", "duplicate") else None,
+            tags={"lanewise.best_epoch": trial.best_epoch, "lanewise.control": trial.control},
+        )
+
+
+def trial_key(number: int) -> str:
+    """Name of a trial's run: trial-0042."""
+    return f"trial-{number:04d}"
+
+
+def ranked(result: SearchResult) -> list[TrialRecord]:
+    """Complete trials, best first."""
+    sign = -1.0 if result.direction == "maximize" else 1.0
+    complete = [t for t in result.trials if t.state == "complete" and t.value is not None]
+    return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+
+def _summarise(shop: Workshop, result: SearchResult) -> None:
+    best = ranked(result)
+    rows = [{"trial": t.number, result.metric: t.value, "epochs": t.epochs, **t.config} for t in best[:SHOWN]]
+    show_table("best-trials", rows, "The best complete trials")
+    share = 1 - result.epochs_spent / result.epochs_full if result.epochs_full else 0.0
+    shop.tracker.note(
+        PIPELINE,
+        f"{len(result.trials)} trials, {share:.0%} of the epochs saved by pruning. {result.ending}",
+        ascending=result.direction == "minimize",
+        best=[trial_key(t.number) for t in best],
+    )
