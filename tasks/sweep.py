@@ -1,7 +1,8 @@
-"""Closes in Prefect what a killed process left RUNNING; called while the study is held, so nobody else runs it.
+"""Closes in Prefect what a killed process left RUNNING; called while the study is held, so nobody runs it.
 
 A SIGKILL gives no chance to say goodbye, and Prefect shows such a run as running for ever. The id of the
-present run stands in a file beside the lock; who finds one there that has not ended knows its process is gone.
+present run stands in a file beside the lock; who finds one there that has not ended knows that its
+process is gone.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ LEAK_CLASSES = 0.98  # share of a majority vote's errors that one column alone t
 LEAK_NUMBERS = 0.999  # share of the target's variance that one column alone explains
 LEAK_ADVICE = "; if it is known only after the target, put it under `drop`"
 _TWIN = 0.9999  # correlation from which two numbers count as the same
+FEW = 20  # rows that are too few to judge by, and different values that are few
 _SAMPLE = 20_000  # rows that are enough to see a leak
 _ID_NAME = re.compile(r"(?i)(^|[_\s.])(id|uuid|guid|index|idx|rownum|row_?number|key|no|nr)$|^unnamed")
 
@@ -102,7 +103,7 @@ def leaks(
 
     Each row's target is guessed from the other rows with the same value; a number without a twin is guessed
     from its two neighbours in order. So an id, which no other row shares, tells nothing, and a column of many
-    categories is not blamed for having many. Rows that occur twice count once.
+    categories is not blamed for having many. Copies of a row count once.
 
     Args:
         frame: development rows, used columns.
@@ -110,18 +111,18 @@ def leaks(
         target: class codes or values [N].
         task: binary, multiclass or regression.
     """
-    full = frame.assign(**{TARGET: target})
-    keep = np.flatnonzero(~full.duplicated().to_numpy())
-    if len(keep) > _SAMPLE:
-        keep = np.sort(np.random.default_rng(0).choice(keep, _SAMPLE, replace=False))
-    if len(keep) < 20:
-        return []
-    y = target[keep]
+    everything = np.arange(len(frame))
+    once = np.flatnonzero(~frame.assign(**{TARGET: target}).duplicated().to_numpy())
     judge = _class_skill if task != "regression" else _number_skill
     limit = LEAK_CLASSES if task != "regression" else LEAK_NUMBERS
     found = []
     for name in frame.columns:
-        values = frame[name].iloc[keep]
+        # With few values, rows are equal by chance; with many, because they are copies, which prove nothing.
+        few = frame[name].nunique() <= min(FEW, len(frame) // FEW)
+        rows = _sample(everything if few else once)
+        if len(rows) < FEW:
+            continue
+        y, values = target[rows], frame[name].iloc[rows]
         codes, ordered = _codes(values, kinds[name])
         skill = judge(codes, y, ordered)
         if skill < limit:
@@ -136,6 +137,13 @@ def leaks(
             how = "alone it tells the target"
         found.append(DataWarning("leak", how + LEAK_ADVICE, name))
     return found
+
+
+def _sample(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Enough of the rows to judge by, always the same ones."""
+    if len(rows) <= _SAMPLE:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, _SAMPLE, replace=False))
 
 
 def _codes(values: pd.Series, kind: str) -> tuple[npt.NDArray[np.int64], bool]:

@@ -156,9 +156,10 @@ def fit_preprocessor(frame: pd.DataFrame, columns: Columns, numbers: str, infini
     """
     raw_ND, _ = numbers_of(frame, columns)
     there = [raw_ND[np.isfinite(raw_ND[:, d]), d] for d in range(raw_ND.shape[1])]
-    medians = np.array([np.median(v) if len(v) else 0.0 for v in there])
     lows = np.array([v.min() if len(v) else 0.0 for v in there])
     highs = np.array([v.max() if len(v) else 0.0 for v in there])
+    with np.errstate(over="ignore"):  # the mean of the two middle values can overflow; the clip mends it
+        medians = np.clip([np.median(v) if len(v) else 0.0 for v in there], lows, highs)
     quantiles: tuple[F64, ...] = ()
     moments = [(0.0, 1.0)] * len(there)
     if numbers == "quantile":

@@ -130,13 +130,9 @@ def _grouping(
         is_date = typed.kinds[options.time] == "date"
         times = np.asarray(values.astype("int64") if is_date else values, np.float64)
     notes = []
-    for unused in [k for k in ("group", "time") if getattr(options, k) and kind != k]:
-        notes.append(
-            DataWarning(
-                "split", f"rows are split by {kind}: the {unused} column has no effect on the split",
-                getattr(options, unused),
-            )
-        )
+    for unused in [use for use in ("group", "time") if getattr(options, use) and kind != use]:
+        message = f"rows are split by {kind}: the {unused} column `{getattr(options, unused)}` has no effect on it"
+        notes.append(DataWarning("split", message))
     return Grouping(kind, codes, groups, times, target.classes), notes
 
 

@@ -352,7 +352,7 @@ def _trial(record: Json) -> Trial:
         value=finite(record.get("value")),
         epochs=int(record.get("epochs") or 0),
         best_epoch=best if isinstance(best, int) else None,
-        curve=list(record.get("curve") or []),
+        curve=[row for row in record.get("curve") or [] if isinstance(row, Mapping)],
         control=bool(record.get("control")),
     )
 

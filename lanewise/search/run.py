@@ -205,7 +205,7 @@ class _Loop:
             lanes=self._lanes,
             strategy=self._study.search.strategy,
             space=self._space.to_json(),
-            ending=self._ending or f"the budget of {len(self._trials)} trials is spent",
+            ending=self._ending or self._spent(),
         )
 
     def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
@@ -245,6 +245,13 @@ class _Loop:
             )
         self._lanes = max(self._lanes, len(self._running))
         return started
+
+    def _spent(self) -> str:
+        """Which budget is spent to the point where nothing runs and no trial more fits."""
+        by_clock = self._budget.spent_by(1, self._epochs, self._seconds)
+        if by_clock is not None and self._budget.another_trial(len(self._trials)):
+            return by_clock
+        return f"the budget of {len(self._trials)} trials is spent"
 
     def _may_ask(self) -> bool:
         if self._ending is not None or not self._budget.another_trial(len(self._trials)):

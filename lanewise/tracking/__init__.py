@@ -15,7 +15,7 @@ from lanewise.tracking.store import (
     quiet_environment,
     server_command,
 )
-from lanewise.tracking.tracker import Tracker
+from lanewise.tracking.tracker import Tracker, ended_runs
 from lanewise.tracking.versions import alias_version, fetch, promote, register
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "artifact_root",
     "compare_link",
     "deliver",
+    "ended_runs",
     "ensure_store",
     "fetch",
     "promote",

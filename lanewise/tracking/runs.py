@@ -100,6 +100,10 @@ class Runs:
     def __iter__(self) -> Any:
         return iter(self._runs.values())
 
+    def newest(self) -> list[Run]:
+        """The newest attempt at every key."""
+        return list(self._latest.values())
+
     def latest(self, key: str) -> Run | None:
         """The newest attempt at a key."""
         return self._latest.get(key)

@@ -125,11 +125,8 @@ def ensure_store(uri: str, base: Path | None = None) -> str:
     """
     uri = absolute_uri(uri, base)
     path = sqlite_path(uri)
-    if path is None:
+    if path is None or check_store(uri):
         return uri
-    if path.exists() and revision(path) == head_revision():
-        return uri
-    refuse_network_file_system(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(f".{path.name}.lock"), wait_s=CREATE_WAIT_S) as got:
         if not got:
@@ -139,6 +136,32 @@ def ensure_store(uri: str, base: Path | None = None) -> str:
         elif revision(path) != head_revision():
             _upgrade(path)
     return uri
+
+
+def check_store(uri: str) -> bool:
+    """Whether a SQLite store is there and up to date; takes milliseconds and does not import MLflow.
+
+    Args:
+        uri: Absolute address; one that is not SQLite is not looked at, and False.
+
+    Raises:
+        TrackingError: The file is no MLflow database, is damaged, is newer than this MLflow, or lies on a
+            network file system.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return False
+    refuse_network_file_system(path)
+    if not path.exists():
+        return False
+    found = revision(path)
+    if found not in revisions():
+        raise TrackingError(
+            "this database was made by a newer MLflow", where=path,
+            given=f"revision {found}; MLflow {version('mlflow')} knows up to {head_revision()}",
+            remedy="upgrade mlflow, or name another file in tracking.uri",
+        )  # fmt: skip
+    return found == head_revision()
 
 
 def revision(path: Path) -> str:
@@ -236,12 +259,6 @@ def _create(path: Path) -> None:
 def _upgrade(path: Path) -> None:
     """Copy an older database, then bring it up to date."""
     found = revision(path)
-    if found not in revisions():
-        raise TrackingError(
-            "this database was made by a newer MLflow", where=path,
-            given=f"revision {found}; MLflow {version('mlflow')} knows up to {head_revision()}",
-            remedy="upgrade mlflow, or name another file in tracking.uri",
-        )  # fmt: skip
     copy = path.with_name(f"{path.name}.{found}.bak")
     source, target = sqlite3.connect(path), sqlite3.connect(copy)
     source.backup(target)  # also takes what still lies in the write-ahead log

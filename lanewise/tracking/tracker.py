@@ -25,9 +25,9 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 from lanewise.errors import TrackingError
-from lanewise.names import check_name, secret_kind
+from lanewise.names import check_name
 from lanewise.tracking.deliver import URI_VARIABLE, Delivery, summary
-from lanewise.tracking.runs import Runs, RunState
+from lanewise.tracking.runs import RUNNING, Runs, RunState
 from lanewise.tracking.spool import (
     FILES,
     LINES,
@@ -39,15 +39,21 @@ from lanewise.tracking.spool import (
     read_lines,
     write_atomic,
 )
-from lanewise.tracking.store import IMPATIENT, absolute_uri, quiet_environment, redacted
+from lanewise.tracking.store import IMPATIENT, absolute_uri, check_store, quiet_environment, redacted
+from lanewise.tracking.texts import (
+    PARAM_LENGTH,
+    REASON_LENGTH,
+    TAG_LENGTH,
+    as_text,
+    check_pairs,
+    hidden,
+    param_texts,
+)
 
-# Narrower than MLflow's own limits (tags 8000, parameters 6000 cut silently), so that nothing is ever cut.
-TAG_LENGTH, PARAM_LENGTH, REASON_LENGTH = 5000, 500, 500
 SYNC_S = 1.0  # at most so often is a tick forced to the disk; the ledger is what promises
 WATCH_S = 2.0
 LOG, LOG_BYTES = "deliver.log", 1_000_000
 
-_NAME = re.compile(r"[A-Za-z0-9_\-. :/]{1,250}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _log = logging.getLogger("lanewise.tracking")
 
@@ -64,7 +70,8 @@ class Tracker:
 
     Raises:
         StudyError: The name or the address cannot be used.
-        TrackingError: The spool cannot be written, or another process writes to it.
+        TrackingError: The spool cannot be written, another process writes to it, or the SQLite file is no
+            MLflow database.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Tracker:
     ) -> None:
         self.study, self.folder = check_name(study, what="study name"), Path(spool_dir)
         self._uri = absolute_uri(uri, base)
+        check_store(self._uri)
         self._log_scale = log_scale
         self._guard = threading.RLock()
         self._lines: list[bytes] | None = None  # lines of the tick that is under way
@@ -130,14 +138,14 @@ class Tracker:
         Raises:
             TrackingError: A name or value that MLflow would refuse or cut.
         """
-        texts = {"lanewise.stage": stage} | {name: _text(value) for name, value in (tags or {}).items()}
+        texts = {"lanewise.stage": stage} | {name: as_text(value) for name, value in (tags or {}).items()}
         if config is not None:
             texts["lanewise.config"] = json.dumps(
                 config, sort_keys=True, separators=(",", ":"), allow_nan=False
             )
-        values = self._params(params or {})
-        self._check(key, texts, TAG_LENGTH)
-        self._check(key, values, PARAM_LENGTH)
+        values = param_texts(params or {}, self._log_scale)
+        check_pairs(key, texts, TAG_LENGTH)
+        check_pairs(key, values, PARAM_LENGTH)
         with self._guard:
             last = self._runs.latest(key)
             again = resume and last is not None and last.state != "complete"
@@ -146,7 +154,7 @@ class Tracker:
             self._put(
                 {
                     "op": "start", "key": key, "attempt": attempt, "at": _now_ms(), "owner": PROCESS,
-                    "parent": parent, "params": values, "tags": {k: _hidden(v) for k, v in texts.items()},
+                    "parent": parent, "params": values, "tags": {k: hidden(v) for k, v in texts.items()},
                 }
             )  # fmt: skip
             return attempt
@@ -163,7 +171,7 @@ class Tracker:
         found = {name: float(value) for name, value in metrics.items() if value is not None}
         kept = {name: value for name, value in found.items() if math.isfinite(value)}
         if not self._known_names.issuperset(kept):
-            self._check(key, dict.fromkeys(kept, ""), 1)
+            check_pairs(key, dict.fromkeys(kept, ""), 0)
             self._known_names.update(kept)
         with self._guard:
             self._epochs[key] = max(epoch, self._epochs.get(key, 0))
@@ -204,16 +212,16 @@ class Tracker:
                 key,
                 {
                     "op": "end", "at": _now_ms(), "state": state, "epoch": self._epochs.pop(key, 0),
-                    "reason": _hidden(reason[:REASON_LENGTH]) if reason else None,
+                    "reason": hidden(reason[:REASON_LENGTH]) if reason else None,
                     "objective": float(objective) if finite and objective is not None else None,
                 },
             )  # fmt: skip
 
     def tag(self, key: str, tags: Mapping[str, object]) -> None:
         """Set tags of a run, which may have ended."""
-        texts = {name: _text(value) for name, value in tags.items()}
-        self._check(key, texts, TAG_LENGTH)
-        self._put_for(key, {"op": "tag", "tags": {name: _hidden(value) for name, value in texts.items()}})
+        texts = {name: as_text(value) for name, value in tags.items()}
+        check_pairs(key, texts, TAG_LENGTH)
+        self._put_for(key, {"op": "tag", "tags": {name: hidden(value) for name, value in texts.items()}})
 
     def note(self, key: str, text: str, *, ascending: bool, best: Sequence[str] = ()) -> None:
         """Set the description of a run, with links to the trials and to the comparison of the best.
@@ -381,29 +389,6 @@ class Tracker:
             time.sleep(pause)
             pause = min(0.05, 1.5 * pause)
 
-    def _params(self, params: Mapping[str, object]) -> dict[str, str]:
-        values = {name: _text(value) for name, value in params.items()}
-        for name in self._log_scale:
-            value = params.get(name)
-            if isinstance(value, float | int) and value > 0:
-                values[f"log10_{name}"] = f"{math.log10(value):.4f}"
-        return values
-
-    def _check(self, key: str, pairs: Mapping[str, str], length: int) -> None:
-        for name, value in pairs.items():
-            if not _NAME.fullmatch(name):
-                raise TrackingError(
-                    "MLflow takes no such name",
-                    where=key,
-                    given=name,
-                    rule="1 to 250 of A-Z a-z 0-9 _ - . : / and space",
-                )
-            if len(value) > length:
-                raise TrackingError(
-                    f"the value of {name!r} is too long", where=key,
-                    given=f"{len(value)} characters", rule=f"at most {length}",
-                )  # fmt: skip
-
     def _put_for(self, key: str, record: dict[str, Any]) -> None:
         with self._guard:
             run = self._runs.latest(key)
@@ -448,20 +433,13 @@ class Tracker:
         self._warned = text
 
 
-def _text(value: object) -> str:
-    """Parameters and tags as text: short floats, lower-case truth values, nothing for None."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "" if value is None else str(value)
-
-
-def _hidden(text: str) -> str:
-    """The text, unless it holds what looks like a password or a key: tracked runs are shown to others."""
-    kind = secret_kind(text)
-    return text if kind is None else f"[hidden: looks like {kind}]"
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def ended_runs(spool_dir: Path) -> frozenset[str]:
+    """Keys of runs whose last attempt has ended, whichever process trained it; abandoned ones left out."""
+    runs = Runs(State.load(spool_dir).runs)
+    for _, _, record in read_lines(spool_dir / LINES, 0):
+        runs.fold(record)
+    return frozenset(run.key for run in runs.newest() if run.state not in (RUNNING, "abandoned"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from lanewise.data import Prepared, prepare, safe_csv
+from lanewise.data import Dataset, Prepared, prepare, safe_csv
 from lanewise.errors import DataError, LanewiseError, ModelError
 from lanewise.study import Study
 
@@ -41,7 +42,9 @@ def rows(count: int = 40, **columns: object) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(content: str | bytes, name: str = "t.csv", target: str = "y", folds: int = 5, **data: object) -> Prepared:
+def run(
+    content: str | bytes, name: str = "t.csv", target: str = "y", folds: int = 5, **data: object,
+) -> Prepared:
     """Prepare a file of this content."""
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     study = {"source": name, "target": target, **data}
@@ -84,11 +87,15 @@ def test_E1_an_empty_parquet_has_0_rows() -> None:
 
 def test_E2_one_row_is_refused_with_the_count() -> None:
     assert "one value only" in str(refusal("x,z,y\n1,2,3.5\n"))
-    assert "the data have 2 rows with a target" in str(refusal("x,z,y\n1,2,3.5\n2,3,4\n5,6,\n", missing_target="drop"))
+    assert "the data have 2 rows with a target" in str(
+        refusal("x,z,y\n1,2,3.5\n2,3,4\n5,6,\n", missing_target="drop")
+    )
 
 
 def test_E2_fewer_rows_than_folds_is_refused_with_both_counts() -> None:
-    error = refusal(rows(12).replace(",a", ",1.5").replace(",b", ",2.5").replace("0.5,1.5", "0.5,9.5"), folds=11)
+    error = refusal(
+        rows(12).replace(",a", ",1.5").replace(",b", ",2.5").replace("0.5,1.5", "0.5,9.5"), folds=11,
+    )
     assert "9 development rows for 11 folds" in str(error)
 
 
@@ -153,7 +160,7 @@ def test_E7_one_column_is_refused() -> None:
 def test_E9_the_category_NA_is_not_lost() -> None:
     prepared = run(rows(country=["NA", "DE", "", "FR"]))
     assert set(prepared.dataset.frame["country"].dropna()) == {"NA", "DE", "FR"}
-    assert prepared.dataset.frame["country"].isna().sum() == (prepared.dataset.frame["country"].isna()).sum() > 0
+    assert prepared.dataset.frame["country"].isna().any()
     assert warned(prepared, "kept_words") == ["country"]
     assert prepared.dataset.layout.cardinalities == (4,)
 
@@ -243,7 +250,9 @@ def test_E14_one_class_is_refused() -> None:
 
 
 def test_E14_a_class_in_one_group_only_is_refused_where_a_split_would_lose_it() -> None:
-    text = "x,g,y\n" + "".join(f"{i * 7 % 31},g{i % 12},{'c' if i % 12 == 0 else 'ab'[i % 2]}\n" for i in range(240))
+    text = "x,g,y\n" + "".join(
+        f"{i * 7 % 31},g{i % 12},{'c' if i % 12 == 0 else 'ab'[i % 2]}\n" for i in range(240)
+    )
     with pytest.raises(DataError, match="lack the class `c`"):
         run(text, group="g").dataset.folds(5, 1, 0)
 
@@ -265,7 +274,9 @@ def test_E15_duplicates_are_counted_across_the_seal() -> None:
 def test_E16_a_column_that_tells_the_target_is_named() -> None:
     rng = np.random.default_rng(0)
     y = rng.normal(size=200)
-    frame = pd.DataFrame({"noise": rng.normal(size=200), "copy": y, "scaled": 3 - 2 * y, "cubed": y**3, "y": y})
+    frame = pd.DataFrame(
+        {"noise": rng.normal(size=200), "copy": y, "scaled": 3 - 2 * y, "cubed": y**3, "y": y}
+    )
     prepared = run(frame.to_csv(index=False))
     assert warned(prepared, "leak") == ["copy", "scaled", "cubed"]
     frame["y"] = np.where(y > 0, "up", "down")
@@ -322,14 +333,11 @@ def test_E18_a_declared_type_is_held_against_every_line() -> None:
     assert "`d` mixes dates" in str(refusal(rows(d=dates)))
 
 
-def test_E18_objects_of_several_types_are_refused(here: Path) -> None:
-    (here / "mine.py").write_text(
-        "import pandas as pd\n"
-        "def load():\n    return pd.DataFrame({'x': [1, 'two', 3.0] * 20, 'y': [1.5, 2.5, 4.0] * 20})\n"
-    )
-    study = Study.model_validate({"name": "t", "data": {"source": "mine:load", "target": "y"}})
-    with pytest.raises(DataError, match="column `x` mixes texts with other types"):
-        prepare(study)
+def test_E18_objects_of_several_types_are_refused() -> None:
+    frame = pd.DataFrame({"x": [1, "two", 3.0] * 20})
+    with pytest.raises(DataError, match="column `x` mixes texts with other types") as caught:
+        Dataset.from_frame(frame, [1.5, 2.5, 4.0] * 20)
+    assert (caught.value.where, caught.value.given) == ("frame, row 1", "1")
 
 
 def _limited(script: str, limit: int) -> subprocess.CompletedProcess[str]:
@@ -378,10 +386,10 @@ def test_E19_a_million_categories_are_no_feature(here: Path) -> None:
 
 def test_E19_many_columns_end_in_time(here: Path) -> None:
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.integers(0, 1000, (60, 2000)), columns=[f"c{i}" for i in range(2000)])
+    table = pd.DataFrame(rng.integers(0, 1000, (60, 1000)), columns=[f"c{i}" for i in range(1000)])
     started = time.monotonic()
     prepared = run(table.assign(y=["a", "b"] * 30).to_csv(index=False))
-    assert len(prepared.dataset.layout.numeric) == 2000
+    assert len(prepared.dataset.layout.numeric) == 1000
     assert time.monotonic() - started < 30
 
 
@@ -438,7 +446,7 @@ def test_E21_a_cut_feather_is_refused() -> None:
 
 
 def test_E22_S16_a_gzip_bomb_is_refused_by_its_decompressed_size() -> None:
-    bomb = gzip.compress(b"x,y\n" + b"0" * (200 * 2**20), compresslevel=1)
+    bomb = gzip.compress(b"x,y\n" + b"0" * (60 * 2**20), compresslevel=1)
     assert len(bomb) < 2**20 * 2
     started = time.monotonic()
     error = refusal(bomb, "t.csv.gz", max_bytes=10 * 2**20)
@@ -467,7 +475,7 @@ def test_E22_S16_a_compressed_feather_is_measured_first(here: Path) -> None:
     content = (here / "bomb.feather").read_bytes()
     assert len(content) < 2**21
     error = refusal(content, "t.feather", max_bytes=100 * 2**20)
-    assert error.given == "800,000,000 bytes" or "larger than the limit" in str(error)
+    assert "larger than the limit when decompressed" in str(error)
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "/dev/zero", "loop", "missing", "socket"])
@@ -526,7 +534,7 @@ def test_a_function_that_returns_no_frame_is_refused(here: Path) -> None:
 def test_S15_no_text_of_an_export_starts_a_formula() -> None:
     texts = ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "\rx", "plain", None, 'a"b']
     frame = pd.DataFrame({"=name": texts, "number": [-1.5] * len(texts), "mixed": [-1, "=2", *[None] * 7]})
-    cells = pd.read_csv(__import__("io").StringIO(safe_csv(frame)), dtype=str, keep_default_na=False)
+    cells = pd.read_csv(io.StringIO(safe_csv(frame)), dtype=str, keep_default_na=False)
     assert list(cells.columns) == ["'=name", "number", "mixed"]
     assert cells["'=name"].tolist()[:5] == ["'=HYPERLINK(1)", "'+1", "'-1", "'@x", "'\tx"]
     assert cells["'=name"].tolist()[6:] == ["plain", "", 'a"b']
@@ -563,7 +571,7 @@ CASES: dict[str, tuple[str | bytes, dict[str, object]]] = {
     "excel": (b"PK\x03\x04", {}),
     "too many rows": (rows(50), {"max_rows": 20}),
     "too large": (rows(50), {"max_bytes": 20}),
-}  # fmt: skip
+}
 
 
 def test_every_message_is_the_recorded_one() -> None:

@@ -27,10 +27,11 @@ def numbers_only(*names: str, indicators: tuple[str, ...] = ()) -> Columns:
 def table(rows: int = 300, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({
-        "a": rng.normal(5, 3, rows), "b": rng.exponential(2, rows), "c": rng.integers(0, 4, rows).astype(float),
+        "a": rng.normal(5, 3, rows), "b": rng.exponential(2, rows),
+        "c": rng.integers(0, 4, rows).astype(float),
         "u": pd.Series(rng.choice(["red", "green", "blue"], rows), dtype="str"),
         "d": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, rows), unit="D"),
-    })  # fmt: skip
+    })
     frame.loc[rng.random(rows) < 0.2, "b"] = np.nan
     frame.loc[rng.random(rows) < 0.1, "u"] = None
     return frame
@@ -43,7 +44,9 @@ def dataset(rows: int = 300, **options: object) -> Dataset:
 
 def test_standard_is_scikit_learns_scaler_with_medians_in_the_gaps() -> None:
     frame = table()[["a", "b", "c"]]
-    fitted = fit_preprocessor(frame[:200], numbers_only("a", "b", "c", indicators=("b",)), "standard", "error")
+    fitted = fit_preprocessor(
+        frame[:200], numbers_only("a", "b", "c", indicators=("b",)), "standard", "error",
+    )
     x, codes = fitted.transform(frame)
     scaler = StandardScaler().fit(frame[:200])
     expected = scaler.transform(frame.fillna(frame[:200].median()))
@@ -55,7 +58,9 @@ def test_standard_is_scikit_learns_scaler_with_medians_in_the_gaps() -> None:
 @pytest.mark.parametrize("rows", [7, 300, 3000])
 def test_quantiles_are_scikit_learns_transformer(rows: int) -> None:
     rng = np.random.default_rng(1)
-    for values in (rng.exponential(2, rows), rng.integers(0, 3, rows).astype(float), np.round(rng.normal(size=rows), 1)):
+    for values in (
+        rng.exponential(2, rows), rng.integers(0, 3, rows).astype(float), np.round(rng.normal(size=rows), 1),
+    ):
         learnt = QuantileTransformer(
             n_quantiles=min(1000, rows), output_distribution="normal", subsample=None
         ).fit(values[:, None])
@@ -100,8 +105,13 @@ def test_json_gives_the_same_bits(numbers: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(CELLS, min_size=2, max_size=30), st.lists(CELLS, min_size=1, max_size=10), st.sampled_from(["standard", "quantile"]))
-def test_no_finite_table_leaves_the_floats_of_a_network(train: list[float], other: list[float], kind: str) -> None:
+@given(
+    st.lists(CELLS, min_size=2, max_size=30), st.lists(CELLS, min_size=1, max_size=10),
+    st.sampled_from(["standard", "quantile"]),
+)
+def test_no_finite_table_leaves_the_floats_of_a_network(
+    train: list[float], other: list[float], kind: str,
+) -> None:
     fitted = fit_preprocessor(pd.DataFrame({"a": train}), numbers_only("a", indicators=("a",)), kind, "error")
     again = Preprocessor.from_json(json.loads(json.dumps(fitted.to_json())))
     x, _ = again.transform(pd.DataFrame({"a": other}))
@@ -118,7 +128,9 @@ def test_mean_and_deviation_are_numpys_where_numpy_does_not_overflow(values: lis
     with np.errstate(all="ignore"):
         expected = array.std()
     if np.isfinite(expected) and expected > 1e-12 * np.abs(array).max() and np.abs(array).max() > 1e-100:
-        np.testing.assert_allclose([mean, deviation], [array.mean(), expected], rtol=1e-9, atol=1e-12 * np.abs(array).max())
+        np.testing.assert_allclose(
+            [mean, deviation], [array.mean(), expected], rtol=1e-9, atol=1e-12 * np.abs(array).max(),
+        )
 
 
 @settings(max_examples=15, deadline=None)
@@ -148,8 +160,12 @@ def test_the_target_is_standardised_by_training_rows() -> None:
     train = data.target[data.holdout.train]
     assert (arrays.target_mean, arrays.target_std) == pytest.approx((train.mean(), train.std()))
     assert arrays.y_train.dtype == np.float32
-    np.testing.assert_allclose(arrays.y_train * arrays.target_std + arrays.target_mean, train, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(arrays.y_valid, (data.target[data.holdout.valid] - train.mean()) / train.std(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        arrays.y_train * arrays.target_std + arrays.target_mean, train, rtol=1e-5, atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        arrays.y_valid, (data.target[data.holdout.valid] - train.mean()) / train.std(), rtol=1e-5, atol=1e-6,
+    )
 
 
 def test_all_folds_have_the_shapes_of_the_layout() -> None:
@@ -169,14 +185,18 @@ def test_arrays_take_a_preprocessor_that_was_fitted_before() -> None:
 
 
 def test_a_category_needs_two_rows_and_255_have_a_code() -> None:
-    assert frequent_categories(pd.Series(["b", "b", "a", "a", "c", "c", "c", "d", None], dtype="str")) == ["c", "a", "b"]
+    assert frequent_categories(
+        pd.Series(["b", "b", "a", "a", "c", "c", "c", "d", None], dtype="str")
+    ) == ["c", "a", "b"]
     many = pd.Series([f"k{i:03}" for i in range(300)] * 2 + ["k299"], dtype="str")
     kept = frequent_categories(many)
     assert len(kept) == MAX_CATEGORIES and kept[0] == "k299" and kept[1:] == [f"k{i:03}" for i in range(254)]
 
 
 def test_dates_become_days_and_circles() -> None:
-    dates = pd.Series(pd.to_datetime(["1970-01-02", "2024-01-01 06:00", "2024-07-01", None], format="ISO8601"))
+    dates = pd.Series(
+        pd.to_datetime(["1970-01-02", "2024-01-01 06:00", "2024-07-01", None], format="ISO8601")
+    )
     parts = date_parts(dates)
     assert tuple(parts) == DATE_PARTS
     assert parts["days"][0] == 1 and parts["days"][1] == 19723.25 and np.isnan(parts["days"][3])

@@ -29,7 +29,12 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
 
 def make(**data: Any) -> Prepared:
     """50 rows whose value of x is the row's number in the file, so that every row can be recognised."""
-    frame = pd.DataFrame({"x": np.arange(50) * 3 % 50 + 1000.5, "c": ["u", "v", "w", ""] * 12 + ["u", "v"], "y": ["a", "b"] * 25})
+    frame = pd.DataFrame(
+        {
+            "x": np.arange(50) * 3 % 50 + 1000.5, "c": ["u", "v", "w", ""] * 12 + ["u", "v"],
+            "y": ["a", "b"] * 25,
+        }
+    )
     frame.to_csv("t.csv", index=False)
     return prepare(Study.model_validate({"name": "t", "data": {"source": "t.csv", "target": "y", **data}}))
 

@@ -27,7 +27,9 @@ def test_a_stratified_cut_is_train_test_split(seed: int) -> None:
 
 def test_a_random_cut_is_train_test_split() -> None:
     _, second = cut(Grouping("random"), 101, 0.25, 3, what="test")
-    np.testing.assert_array_equal(second, np.sort(ms.train_test_split(np.arange(101), test_size=0.25, random_state=3)[1]))
+    np.testing.assert_array_equal(
+        second, np.sort(ms.train_test_split(np.arange(101), test_size=0.25, random_state=3)[1]),
+    )
 
 
 def test_folds_are_scikit_learns() -> None:

@@ -17,9 +17,9 @@ NAN = math.nan
 @pytest.mark.parametrize(
     ("first", "factor", "epochs", "expected"),
     [
-        (5, 3, 50, (5, 15, 45)),
-        (5, 3, 45, (5, 15)),  # a rung at the last epoch decides nothing
-        (1, 2, 9, (1, 2, 4, 8)),
+        (5, 3, 50, (5, 15)),  # 45 lies in the second half
+        (5, 3, 90, (5, 15, 45)),
+        (1, 2, 9, (1, 2, 4)),
         (5, 3, 5, ()),
         (60, 3, 50, ()),
     ],
@@ -41,8 +41,9 @@ def test_rungs(first: int, factor: int, epochs: int, expected: tuple[int, ...]) 
         # six were here: two of six may stay; who stayed before counts, and is not stopped any more
         ("minimize", [5], {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 4: 5.0, 5: 1.5}, ()),
         ("minimize", [5], {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 4: 5.0, 5: 2.5}, (5,)),
-        # equal scores: the first by number
-        ("minimize", [0, 1, 2], {0: 1.0, 1: 1.0, 2: 1.0}, (1, 2)),
+        # equal scores go on together
+        ("minimize", [0, 1, 2], {0: 1.0, 1: 1.0, 2: 1.0}, ()),
+        ("maximize", [0, 1, 2, 3], {0: 1.0, 1: 0.9, 2: 1.0, 3: 0.8}, (1, 3)),
         # NaN never survives, takes no place, and does not count as one of three
         ("minimize", [0, 1], {0: NAN, 1: 5.0}, (0,)),
         ("minimize", [0], {0: NAN}, (0,)),
@@ -69,7 +70,9 @@ def test_every_rung(scores: dict[int, float], factor: int, data: st.DataObject) 
     usable = [score for score in scores.values() if not math.isnan(score)]
     going_on = set(arrived) - set(stopped)
     assert set(stopped) <= set(arrived)
-    assert len(going_on) <= max(1, len(usable) // factor)
+    places = max(1, len(usable) // factor)
+    assert sum(scores[n] > sorted(usable)[places - 1] for n in going_on) == 0  # none but its equals beyond them
+    assert len({n for n in going_on if scores[n] < sorted(usable)[places - 1]}) < places if usable else not going_on
     assert not any(math.isnan(scores[number]) for number in going_on)
     if usable and min(scores, key=lambda n: (math.isnan(scores[n]), scores[n], n)) in arrived:
         assert going_on  # the best of a rung is never stopped

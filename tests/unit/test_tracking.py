@@ -26,12 +26,13 @@ from lanewise.tracking import (
     absolute_uri,
     compare_link,
     deliver,
+    ended_runs,
     ensure_store,
     read_trial,
     trials_link,
 )
 from lanewise.tracking import store as store_module
-from lanewise.tracking.deliver import Deliverer
+from lanewise.tracking.deliver import Deliverer, problem
 from lanewise.tracking.runs import Runs
 from lanewise.tracking.spool import LINES, TARGET, SpoolWriter, State, line, read_lines
 from lanewise.tracking.store import head_revision, refuse_network_file_system, revision, server_command
@@ -313,6 +314,7 @@ def test_states_in_mlflow(uri: str, tmp_path: Path) -> None:
     with Tracker("states", uri, tmp_path / "spool") as tracker:
         record_study(tracker)
         tracker.flush(30)
+    assert ended_runs(tmp_path / "spool") == {"trial-0000", "trial-0001", "trial-0002"}
     assert status(uri) == {
         "pipeline#1": "RUNNING", "trial-0000#1": "FINISHED", "trial-0001#1": "FINISHED",
         "trial-0002#1": "FAILED", "trial-0003#1": "KILLED",
@@ -568,6 +570,13 @@ def test_nothing_mlflow_would_cut_or_refuse_is_let_in(
             Tracker(name, "sqlite:///x.db", tmp_path / "other")
 
 
+def test_a_password_in_an_error_is_hidden() -> None:
+    found = problem(
+        OSError("connect postgresql://me:CANARY_9f3@db/x failed"), "postgresql://me:CANARY_9f3@db/x"
+    )
+    assert found == {"kind": "away", "text": "OSError: connect postgresql://me:***@db/x failed"}
+
+
 def test_a_password_in_the_address_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tracker, "_start_child", lambda self: None)
     Tracker("secret", "https://me:CANARY_9f3@127.0.0.1:9", tmp_path / "spool").close(1)
@@ -654,6 +663,8 @@ def test_a_file_that_is_no_mlflow_database_is_refused_and_kept(tmp_path: Path) -
     db.close()
     with pytest.raises(TrackingError, match="belongs to Optuna"):
         ensure_store(f"sqlite:///{path}")
+    with pytest.raises(TrackingError, match="belongs to Optuna"):  # before anything is trained
+        Tracker("optuna", f"sqlite:///{path}", tmp_path / "spool")
 
 
 def test_a_newer_database_is_refused_and_an_older_one_copied_and_upgraded(
