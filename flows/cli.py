@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.local_server import LocalServer
 
 INTERRUPTED, TERMINATED = 130, 143
+CONTINUE = "Everything printed as ended is kept; the same command continues."
 
 app = typer.Typer(
     name="lanewise",
@@ -252,15 +253,8 @@ def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bo
                     outcome = flow(study=str(study), overrides=dict(overrides))
                 show(outcome)
     except KeyboardInterrupt:
-        sys.stderr.write("stopped. Everything printed as ended is kept; the same command continues.\n")
+        sys.stderr.write(f"stopped. {CONTINUE}\n")
         raise typer.Exit(INTERRUPTED) from None
-    except BaseException as error:
-        if type(error).__name__ != "TerminationSignal":  # Prefect's answer to SIGTERM
-            raise
-        sys.stderr.write(
-            "ended from outside. Everything printed as ended is kept; the same command continues.\n"
-        )
-        raise typer.Exit(TERMINATED) from None
     finally:
         gc.enable()
         if server is not None:
@@ -269,7 +263,10 @@ def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bo
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Ctrl-C once: stop after the present step. Twice: at once."""
+    """Ctrl-C once: stop after the present step. Twice, or SIGTERM: at once.
+
+    Prefect answers SIGTERM itself while a flow runs: it closes the flow, then sends it again, to us.
+    """
 
     def once(_: int, __: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -278,11 +275,19 @@ def _stoppable() -> Iterator[None]:
         sys.stderr.write("\nstopping after this step; Ctrl-C again stops at once\n")
         sys.modules["tasks.progress"].ask_to_stop()
 
-    before = signal.signal(signal.SIGINT, once)
+    def ended(_: int, __: FrameType | None) -> None:
+        sys.stderr.write(f"ended from outside. {CONTINUE}\n")
+        raise SystemExit(TERMINATED)
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, once),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, ended),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def source_digest(shop: Workshop) -> str:
     return shop.prepared.dataset.fingerprint
 
 
-@stage_task("prepare", reads=("data", "search", "evaluate", "tracking"), extra=source_digest)
+@stage_task(
+    "prepare", reads=("data", "search.metric", "evaluate.folds", "tracking.home"), extra=source_digest
+)
 def read_and_seal(job: Job) -> Made:
     """Read, check and split the data; seal the test rows."""
     shop = workshop(job)

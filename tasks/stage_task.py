@@ -47,7 +47,7 @@ def stage_key(
     study: Study, stage: str, reads: Sequence[str], before: Sequence[StageResult], extra: object
 ) -> str:
     """The hash of everything a stage depends on."""
-    sections = {name: study.model_dump(mode="json", include={name}) for name in reads}
+    sections = {name: _read(study.model_dump(mode="json"), name) for name in reads}
     return digest(
         stage, study.name, study.seed, sections, [result.identity for result in before], code_version(), extra
     )
@@ -60,7 +60,7 @@ def stage_task(
 
     Args:
         stage: Its name.
-        reads: Sections of the study it depends on.
+        reads: What of the study it depends on: "model" for a section, "search.metric" for one setting.
         extra: What else it depends on, as JSON.
         retries: How often it is tried again when storage or tracking was away.
     """
@@ -100,6 +100,13 @@ def stage_task(
         return call
 
     return decorate
+
+
+def _read(study: Mapping[str, Any], name: str) -> Any:
+    found: Any = study
+    for part in name.split("."):
+        found = found[part]
+    return found
 
 
 def _storage_was_away(_: Any, __: Any, state: State[Any]) -> bool:

@@ -19,7 +19,7 @@ from lanewise.data.table import TARGET, DataWarning
 LEAK_CLASSES = 0.98  # share of a majority vote's errors that one column alone takes away
 LEAK_NUMBERS = 0.999  # share of the target's variance that one column alone explains
 LEAK_ADVICE = "; if it is known only after the target, put it under `drop`"
-_TWIN = 0.9999  # correlation from which two numbers count as the same
+_TWIN = 0.9999  # correlation of ranks from which two numbers count as the same
 FEW = 20  # rows that are too few to judge by, and different values that are few
 _SAMPLE = 20_000  # rows that are enough to see a leak
 _ID_NAME = re.compile(r"(?i)(^|[_\s.])(id|uuid|guid|index|idx|rownum|row_?number|key|no|nr)$|^unnamed")
@@ -82,7 +82,7 @@ def row_counters(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[DataWarn
     for name in (column for column in frame.columns if kinds[column] == "number"):
         numbers = frame[name].to_numpy()
         # Development rows are a sample: their row numbers rise by 1 on the whole, with gaps.
-        rises = len(numbers) >= 20 and bool((np.diff(numbers) > 0).all()) and _all_differ(frame[name])
+        rises = len(numbers) >= 20 and bool((numbers[1:] > numbers[:-1]).all()) and _all_differ(frame[name])
         if rises and numbers[-1] - numbers[0] < 2 * len(numbers):
             message = "counts the rows in the order of the file; if it is a row number, put it under `drop`"
             found.append(DataWarning("row_counter", message, name))
@@ -190,6 +190,7 @@ def _number_skill(codes: npt.NDArray[np.int64], y: npt.NDArray[Any], ordered: bo
     """Explained share of the variance, each row guessed without itself; 1 where both rise together."""
     if ordered and abs(np.corrcoef(codes, pd.factorize(y, sort=True)[0])[0, 1]) > _TWIN:
         return 1.0
+    y = y / np.abs(y).max()  # squares of huge values would overflow
     y = y - y.mean()
     size = np.bincount(codes)
     total = np.bincount(codes, weights=y)
@@ -219,7 +220,7 @@ def _majority_error(y: npt.NDArray[Any]) -> float:
 
 
 def twins(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[DataWarning]:
-    """Columns that say the same as an earlier one: equal up to names, or numbers up to scale."""
+    """Columns that say the same as an earlier one: equal up to names, or numbers that rise together."""
     found: list[DataWarning] = []
     seen: dict[bytes, str] = {}
     for name in frame.columns:
@@ -235,17 +236,17 @@ def twins(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[DataWarning]:
                 )
             )
     told = {note.column for note in found}
-    numbers = [name for name in frame.columns if kinds[name] == "number" and name not in told]
+    numbers = [n for n in frame.columns if kinds[n] == "number" and n not in told and frame[n].nunique() > 1]
     if 2 <= len(numbers) <= 500:
-        matrix = frame[numbers].to_numpy(np.float64)
-        matrix = np.where(np.isfinite(matrix), matrix, np.nan)
-        filled = np.nan_to_num(matrix - np.nanmean(matrix, axis=0))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            same = np.abs(np.corrcoef(filled, rowvar=False)) > _TWIN
+        # Ranks, so that one far value cannot make two columns look alike.
+        ranks = frame[numbers].rank().to_numpy()
+        filled = np.where(np.isnan(ranks), np.nanmean(ranks, axis=0), ranks)
+        same = np.abs(np.corrcoef(filled, rowvar=False)) > _TWIN
         for late, early in np.argwhere(np.tril(same, -1)):
             if numbers[late] not in told:
                 told.add(numbers[late])
-                found.append(DataWarning("twin", f"is `{numbers[early]}` in another scale", numbers[late]))
+                message = f"puts the rows in the order of `{numbers[early]}`, like the same in another scale"
+                found.append(DataWarning("twin", message, numbers[late]))
     return found
 
 

@@ -22,6 +22,9 @@ MAX_CATEGORIES = 255  # of a column with more, the most frequent keep a code of 
 DATE_PARTS = ("days", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos")
 
 
+_DAY_US = 86_400_000_000
+
+
 @dataclass(frozen=True)
 class Layout:
     """The shape of a network's input, equal for all splits.
@@ -107,12 +110,12 @@ def date_parts(values: pd.Series) -> dict[str, np.ndarray]:
     Returns:
         part -> float64 [N], nan where the date is missing.
     """
-    seconds = (values - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
-    days = seconds.to_numpy(np.float64) / 86_400
+    stamps = values.to_numpy("datetime64[us]")
+    days = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / _DAY_US)
     whole = np.floor(days)
     circles = {
-        "year": (values.dt.dayofyear.to_numpy(np.float64) - 1) / 365.25,
-        "week": values.dt.dayofweek.to_numpy(np.float64) / 7,
+        "year": (values.dt.day_of_year.to_numpy(np.float64) - 1) / 365.25,
+        "week": values.dt.day_of_week.to_numpy(np.float64) / 7,
         "day": days - whole,
     }
     parts = {"days": days}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lanewise.data.columns import Columns, Layout
-from lanewise.data.preprocessing import F32, I64, Preprocessor, fit_preprocessor, mean_and_deviation
+from lanewise.data.preprocessing import F32, I64, Preprocessor, fit_preprocessor, mean_and_deviation, standardised
 from lanewise.data.splits import Grouping, Split, make_folds
 from lanewise.data.table import DataWarning, placed
 
@@ -145,7 +145,7 @@ class Dataset:
         def part(rows: I64) -> tuple[F32, I64, npt.NDArray[Any]]:
             x_num, x_cat = preprocessor.transform(self.frame.iloc[rows])
             y = self.target[rows]
-            return x_num, x_cat, y if self.classes else ((y - mean) / deviation).astype(np.float32)
+            return x_num, x_cat, y if self.classes else standardised(y, mean, deviation)
 
         return Arrays(*part(split.train), *part(split.valid), target_mean=mean, target_std=deviation)
 
@@ -158,10 +158,9 @@ class Dataset:
             counts = Counter(self.target.tolist())
             target["classes"] = {label: counts[code] for code, label in enumerate(self.classes)}
         else:
-            target |= {
-                "mean": float(self.target.mean()), "std": float(self.target.std()),
-                "min": float(self.target.min()), "max": float(self.target.max()),
-            }
+            mean, deviation = mean_and_deviation(self.target)
+            ends = {"min": float(self.target.min()), "max": float(self.target.max())}
+            target |= {"mean": mean, "std": deviation, **ends}
         missing = {name: int(count) for name, count in self.frame.isna().sum().items() if count}
         return {
             "source": self.source, "fingerprint": self.fingerprint,

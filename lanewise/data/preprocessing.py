@@ -77,9 +77,8 @@ class Preprocessor:
         if self.numbers == "quantile":
             for column, quantiles in enumerate(self.quantiles):
                 filled[:, column] = to_normal(filled[:, column], quantiles)
-        with np.errstate(over="ignore"):  # an overflow is infinite, and then clipped
-            scaled = (filled - self.means) / self.deviations
-        x_num = np.concatenate([np.clip(scaled, -FURTHEST, FURTHEST), missing_NI], axis=1).astype(np.float32)
+        scaled = standardised(filled, self.means, self.deviations)
+        x_num = np.concatenate([scaled, missing_NI.astype(np.float32)], axis=1)
         named = zip(self.columns.categories, self.vocabularies, strict=True)
         codes = [self._codes(frame[name], vocabulary) for name, vocabulary in named]
         x_cat = np.stack(codes, axis=1) if codes else np.zeros((len(frame), 0), np.int64)
@@ -193,6 +192,12 @@ def mean_and_deviation(values: F64) -> tuple[float, float]:
     # Below this, the spread is rounding: scaling by it would blow noise up to full size.
     noise = 10 * np.finfo(np.float64).eps * largest
     return float(unit.mean()) * largest, deviation if deviation > noise else 1.0
+
+
+def standardised(values: F64, means: F64 | float, deviations: F64 | float) -> F32:
+    """Values in deviations from the mean, float32, at most 1e6 from 0."""
+    with np.errstate(over="ignore"):  # an overflow is infinite, and then clipped
+        return np.clip((values - means) / deviations, -FURTHEST, FURTHEST).astype(np.float32)
 
 
 def numbers_of(frame: pd.DataFrame, columns: Columns) -> tuple[F64, F64]:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 MOST_QUANTILES = 1000
+_HUGE = 1e300
 _EDGE = 1e-7  # sklearn's BOUNDS_THRESHOLD: how near to 0 or 1 a quantile may come before it turns infinite
 
 
@@ -28,6 +29,8 @@ def fit_quantiles(values: np.ndarray) -> np.ndarray:
 
     if not len(values):
         return np.zeros(1)
+    if np.abs(values).max() > _HUGE:  # differences of such values would overflow; a power of 2 loses no bit
+        return fit_quantiles(values / 1024) * 1024
     count = min(MOST_QUANTILES, len(values))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -42,6 +45,8 @@ def to_normal(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 
     Source: scikit-learn, `QuantileTransformer._transform_col` with output_distribution="normal".
     """
+    if np.abs(quantiles).max() > _HUGE:
+        values, quantiles = values / 1024, quantiles / 1024
     references = np.linspace(0, 1, len(quantiles)) if len(quantiles) > 1 else np.array([0.5])
     # The mean of the interpolation from both sides puts repeated values in the middle of their step.
     share = 0.5 * (

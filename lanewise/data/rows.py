@@ -131,7 +131,8 @@ def _grouping(
         times = np.asarray(values.astype("int64") if is_date else values, np.float64)
     notes = []
     for unused in [use for use in ("group", "time") if getattr(options, use) and kind != use]:
-        message = f"rows are split by {kind}: the {unused} column `{getattr(options, unused)}` has no effect on it"
+        column = getattr(options, unused)
+        message = f"rows are split by {kind}: the {unused} column `{column}` has no effect on it"
         notes.append(DataWarning("split", message))
     return Grouping(kind, codes, groups, times, target.classes), notes
 

@@ -265,7 +265,7 @@ def _array(values: pd.Series, column: str, name: str) -> pa.ChunkedArray:
             )
     try:
         array = pa.Array.from_pandas(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except pa.ArrowException as error:
         raise DataError(
             f"column `{column}` holds values that are no table cells", where=name, given=str(error)[:100],
             rule="numbers, texts, true/false or dates", remedy="convert the column, or leave it out",

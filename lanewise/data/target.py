@@ -29,6 +29,7 @@ from lanewise.study import CLASS_METRICS, VALUE_METRICS
 
 MOST_CODES = 20  # whole numbers 0..k-1 or 1..k up to this k are class codes
 MOST_CLASSES = 1000
+_FAR = 1000  # times the width of the middle half of the values
 SMALL_SHARE = 0.2  # of an even share: below it, a class counts as rare
 
 
@@ -97,7 +98,8 @@ def find_target(values: pd.Series, kind: str, task: str, missing: str, place: An
         notes.append(DataWarning("task", f"taken as {found}: {reason}", name))
     chosen = found if task == "auto" else task
     if chosen == "regression":
-        return Target(name, chosen, _numbers(present, kind), (), kept, tuple(notes))
+        numbers = _numbers(present, kind)
+        return Target(name, chosen, numbers, (), kept, (*notes, *_far(name, numbers)))
     codes, classes = _codes(present, kind)
     _check_classes(name, chosen, classes, len(present))
     return Target(name, chosen, codes, classes, kept, tuple(notes))
@@ -173,6 +175,16 @@ def _numbers(values: pd.Series, kind: str) -> npt.NDArray[np.float64]:
             rule="two or more different values",
         )
     return numbers
+
+
+def _far(name: str, numbers: npt.NDArray[np.float64]) -> list[DataWarning]:
+    """Values so far out that one of them would decide every score."""
+    low, middle, high = np.quantile(numbers / 4, (0.25, 0.5, 0.75))  # a quarter, so that no difference overflows
+    far = np.abs(numbers / 4 - middle) > _FAR * (high - low)
+    if high == low or not far.any():
+        return []
+    message = f"{far.sum():,} values more than {_FAR:,} times the middle half's width away; are they right?"
+    return [DataWarning("far_targets", message, name)]
 
 
 def _codes(values: pd.Series, kind: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:

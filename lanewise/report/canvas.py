@@ -1,7 +1,7 @@
 """Turns a drawing into an inline SVG that follows the page's light or dark colours, or into a PNG.
 
-Under `plots_outcome.py` and `plots_course.py`. A drawing is a function of the facts and an `Ink`; in an SVG
-the ink's colours are placeholders which become the page's CSS variables, so one picture serves both
+Under the three files of plots. A drawing is a function of the facts and an `Ink`; in an SVG the ink's colours
+are placeholders which become the page's CSS variables, so one picture serves both
 themes. It knows no record. matplotlib is imported when the first picture is drawn.
 """
 

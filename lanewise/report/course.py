@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lanewise.report import plots_course
+from lanewise.report import plots_course, plots_space
 from lanewise.report.document import Block, Section, Table, Text, section, table
 from lanewise.report.facts import Facts, Trial
 from lanewise.report.importance import Importance, importance
@@ -51,9 +51,9 @@ def search(facts: Facts) -> Section | None:
     below = " A line below an axis: not active in that trial." if inactive else ""
     blocks = [
         picture("best_so_far", plots_course.best_so_far, facts),
-        picture("parallel", plots_course.parallel(order), facts, inactive=below),
+        picture("parallel", plots_space.parallel(order), facts, inactive=below),
         _importance(facts, found),
-        picture("slices", plots_course.slices(order[:2]), facts, wrong="low" if facts.sign > 0 else "high"),
+        picture("slices", plots_space.slices(order[:2]), facts, wrong="low" if facts.sign > 0 else "high"),
         _best_trials(facts),
     ]
     return section("search", "The search", blocks)
@@ -127,7 +127,7 @@ def _importance(facts: Facts, found: Importance) -> Block | None:
         return (
             Text(f"Which hyperparameter mattered cannot be told: {found.reason}.") if facts.ranges else None
         )
-    bars = plots_course.importance_bars(found)
+    bars = plots_space.importance_bars(found)
     explained, trials = percent(found.explained), counted(found.trials, "trial")
     return picture("importance", bars, facts, explained=explained, trials=trials)
 

@@ -235,8 +235,8 @@ class Facts:
         """Contenders and baselines of the cross-validation."""
         return [
             Candidate(
-                str(c.get("name")),
-                str(c.get("kind")),
+                str(c.get("name") or ""),
+                str(c.get("kind") or ""),
                 [finite(v) for v in _part(c.get("scores")).get(self.metric) or []],
             )
             for c in _parts(self.evaluation.get("candidates"))

@@ -19,24 +19,24 @@ MOST_LISTED = 12
 
 
 def use(facts: Facts) -> Section | None:
-    """Two lines that load the model and predict."""
-    if not facts.version:
+    """Two lines that load the model, and how it predicts."""
+    if not address(facts):
         return None
     own = ":" in str((facts.study.get("model") or {}).get("name") or "")
     extra = ', search_path=["."]' if own else ""
     lines = f"import lanewise\nmodel = lanewise.load({json.dumps(address(facts))}{extra})"
-    after = "`model.predict(frame)` then predicts the rows of a pandas table with the training columns."
-    if own:
-        after += " `search_path` is the folder that holds the network's class."
-    return section("use", "Use the model", [Code(lines), Text(after.replace("`", ""))])
+    after = "model.predict(frame) then predicts the rows of a pandas table with the training columns. "
+    after += "Load it where the study ran, or set MLFLOW_TRACKING_URI to the study's tracking address."
+    after += " search_path names the folder that holds the network's class." if own else ""
+    return section("use", "Use the model", [Code(lines), Text(after)])
 
 
 def address(facts: Facts) -> str:
     """Where `lanewise.load` finds the registered model; empty if nothing was registered."""
-    name, alias = facts.version.get("name"), facts.version.get("alias")
-    if not name:
+    name, alias, version = (facts.version.get(key) for key in ("name", "alias", "version"))
+    if not name or not (alias or version):
         return ""
-    return f"models:/{name}@{alias}" if alias else f"models:/{name}/{facts.version.get('version')}"
+    return f"models:/{name}@{alias}" if alias else f"models:/{name}/{version}"
 
 
 def data(facts: Facts) -> Section | None:
@@ -108,7 +108,7 @@ def harmless(address: str) -> bool:
 def _model(facts: Facts) -> str:
     model: dict[str, Any] = facts.study.get("model") or {}
     args = model.get("args") or {}
-    return f"{model.get('name', '')}{' ' + json.dumps(args, ensure_ascii=False) if args else ''}"
+    return f"{model.get('name') or ''}{' ' + json.dumps(args, ensure_ascii=False) if args else ''}"
 
 
 def _target(facts: Facts) -> str:
@@ -123,11 +123,8 @@ def _target(facts: Facts) -> str:
 
 
 def _few(parts: list[str]) -> str:
-    return (
-        ", ".join(parts)
-        if len(parts) <= MOST_LISTED
-        else f"{', '.join(parts[:MOST_LISTED])} and {len(parts) - MOST_LISTED} more"
-    )
+    more = len(parts) - MOST_LISTED
+    return ", ".join(parts) if more <= 0 else f"{', '.join(parts[:MOST_LISTED])} and {more} more"
 
 
 def _reason(reason: object) -> str:
@@ -135,9 +132,5 @@ def _reason(reason: object) -> str:
 
 
 def _registered(facts: Facts) -> str:
-    version = facts.version
-    return (
-        f"{version.get('name')} version {version.get('version')} ({version.get('uri', '')})"
-        if version
-        else ""
-    )
+    name, version, uri = (facts.version.get(key) for key in ("name", "version", "uri"))
+    return f"{name} version {version or '?'}{f' ({uri})' if uri else ''}" if name else ""

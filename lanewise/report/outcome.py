@@ -17,6 +17,7 @@ from lanewise.report.wording import (
     confidence_words,
     counted,
     decimals,
+    finite,
     fixed,
     metric_words,
     signed,
@@ -65,8 +66,8 @@ def cards(facts: Facts) -> tuple[Card, ...]:
 
 def scores(facts: Facts) -> Section | None:
     """Differences, sealed scores and cross-validation."""
-    folds, repeats = facts.evaluation.get("folds"), facts.evaluation.get("repeats")
-    drawn = f"{folds} folds, drawn {repeats} times" if repeats and repeats > 1 else f"{folds} folds"
+    folds, repeats = (int(finite(facts.evaluation.get(key)) or 0) for key in ("folds", "repeats"))
+    drawn = f"{folds} folds, drawn {repeats} times" if repeats > 1 else f"{folds} folds" if folds else "folds"
     confidence = confidence_words(facts.sealed_difference.confidence)
     return section(
         "scores",

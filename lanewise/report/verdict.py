@@ -80,7 +80,7 @@ def registration(facts: Facts) -> str:
     version = facts.version
     if not version:
         return ""
-    name = f"{version.get('name', facts.name)} version {version.get('version', '?')}"
+    name = f"{version.get('name') or facts.name} version {version.get('version') or '?'}"
     alias = version.get("alias") or "without alias"
     reason = str(version.get("reason") or "").strip().rstrip(".")
     if alias == "champion" or not reason:

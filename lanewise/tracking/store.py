@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -238,22 +239,43 @@ def refuse_network_file_system(path: Path, mounts: str = "/proc/mounts") -> None
 
 def _create(path: Path) -> None:
     """Build the database under another name and move it in: a killed creation leaves nothing half made."""
+    schema = Path(__file__).with_name(f"mlflow_{head_revision()}.sql")
+    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=path.parent) as folder:
+        new, artifacts = Path(folder, path.name), path.parent / "artifacts"
+        if schema.exists():
+            _create_from(schema, new, artifacts)
+        else:
+            create_by_mlflow(new, artifacts)
+        connection = sqlite3.connect(new)
+        # Readers (the UI) and the writer do not wait for each other; the mode stays with the file.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        new.rename(path)
+
+
+def _create_from(schema: Path, path: Path, artifacts: Path) -> None:
+    """Build the database from the schema that MLflow's migrations lead to: 0.05 s instead of 2.5 s."""
+    now = time.time_ns() // 1_000_000
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(f"BEGIN;\n{schema.read_text()}")
+    connection.execute(
+        "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage, creation_time,"
+        " last_update_time, workspace) VALUES (0, 'Default', ?, 'active', ?, ?, 'default')",
+        (str(artifacts / "0"), now, now),
+    )
+    connection.execute("COMMIT")
+    connection.close()
+
+
+def create_by_mlflow(path: Path, artifacts: Path) -> None:
+    """Build the database as MLflow does: the reference, and the way for schemas we have no copy of."""
     os.environ.update(QUIET)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=path.parent) as folder:
-        new = Path(folder, path.name)
-        make: Any = SqlAlchemyStore  # MLflow leaves it untyped
-        store = make(f"sqlite:///{new}", str(path.parent / "artifacts"))
-        store.engine.dispose()
-        connection = sqlite3.connect(new)
-        # Readers (the UI) and the writer do not wait for each other; the mode stays with the file.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        # MLflow keeps its engines by address, so this one must not be found again under the old name.
-        new.rename(path)
+    make: Any = SqlAlchemyStore  # MLflow leaves it untyped
+    make(f"sqlite:///{path}", str(artifacts)).engine.dispose()
 
 
 def _upgrade(path: Path) -> None:

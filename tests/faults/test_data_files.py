@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -368,17 +369,17 @@ def _limited(script: str, limit: int) -> subprocess.CompletedProcess[str]:
 def test_E19_a_table_that_does_not_fit_is_refused_before_it_is_read(here: Path) -> None:
     with (here / "big.csv").open("w") as file:
         file.write("id,x,y\n")
-        file.writelines(f"category-{i},{i % 97},{i % 2}\n" for i in range(1_000_000))
-    done = _limited('data = {"source": "big.csv", "target": "y"}', 150 * 2**20)
+        file.writelines(f"category-{i},{i % 97},{i % 2}\n" for i in range(400_000))
+    done = _limited('data = {"source": "big.csv", "target": "y"}', 60 * 2**20)
     assert "the source does not fit into memory" in done.stdout
     assert "MiB needed" in done.stdout
     assert done.stderr == ""
 
 
-def test_E19_a_million_categories_are_no_feature(here: Path) -> None:
+def test_E19_many_categories_are_no_feature(here: Path) -> None:
     with (here / "ids.csv").open("w") as file:
         file.write("id,x,y\n")
-        file.writelines(f"c{i},{i * 7 % 97},{i % 2}\n" for i in range(200_000))
+        file.writelines(f"c{i},{i * 7 % 97},{i % 2}\n" for i in range(100_000))
     prepared = prepare(Study.model_validate({"name": "t", "data": {"source": "ids.csv", "target": "y"}}))
     assert prepared.dataset.columns.names == ("x",)
     assert warned(prepared, "id_like") == ["id"]
@@ -419,10 +420,8 @@ def test_E21_flipped_bytes_never_end_in_a_traceback() -> None:
         damaged = bytearray(content)
         for place in rng.integers(0, len(content), 3):
             damaged[place] ^= int(rng.integers(1, 256))
-        try:
+        with contextlib.suppress(LanewiseError):
             run(bytes(damaged), "t.parquet")
-        except LanewiseError:
-            pass
 
 
 def test_E21_a_wrong_extension_is_named() -> None:

@@ -20,7 +20,9 @@ train: {epochs: 4}
 lr_range: {repeats: 2, steps: 20}
 evaluate: {folds: 2, repeats: 1, finalists: 1, bootstrap: 100}
 """
-LONG = TINY.replace("trials: 4", "trials: 4000, pruner: none").replace("epochs: 4", "epochs: 200, patience: 0")
+LONG = TINY.replace("trials: 4", "trials: 4000, pruner: none").replace(
+    "epochs: 4", "epochs: 200, patience: 0"
+)
 STAGES = ("prepare", "lr_range", "search", "evaluate", "register", "report")
 
 
@@ -81,7 +83,13 @@ def test_whole_run_then_nothing_to_do(lanewise, study: Path, prefect_home: Path)
     assert "<html" in (folder / "report.html").read_text()
     runs = query(study.parent / "mlruns" / "mlflow.db", "select name, status from runs")
     assert not [name for name, status in runs if status == "RUNNING"]
-    assert {f"trial-{n:04d}" for n in range(4)} | {"pipeline", "lr-range", "fold-1", "fold-2", "final"} <= dict(runs).keys()
+    assert {f"trial-{n:04d}" for n in range(4)} | {
+        "pipeline",
+        "lr-range",
+        "fold-1",
+        "fold-2",
+        "final",
+    } <= dict(runs).keys()
 
     second = lanewise("run", str(study))
     assert second.returncode == 0, second.stderr
@@ -89,12 +97,15 @@ def test_whole_run_then_nothing_to_do(lanewise, study: Path, prefect_home: Path)
     assert second.stdout == first.stdout
     assert query(study.parent / "mlruns" / "mlflow.db", "select name, status from runs") == runs
 
-    flows = query(prefect_home / "prefect.db", "select f.name, r.state_name from flow_run r join flow f on f.id = r.flow_id")
+    flows = query(
+        prefect_home / "prefect.db",
+        "select f.name, r.state_name from flow_run r join flow f on f.id = r.flow_id",
+    )
     assert sorted(flows) == sorted([(name, "Completed") for name in ("tune", *STAGES)] * 2)
     states = query(prefect_home / "prefect.db", "select state_name, count(*) from task_run group by 1")
     assert dict(states)["Reused"] == len(STAGES)
     assert set(dict(states)) == {"Completed", "Reused"}  # nothing was lost when the server stopped
-    assert server_of(prefect_home) == []
+    await_end(prefect_home)
 
 
 @pytest.mark.slow
@@ -109,78 +120,52 @@ def test_nothing_stored_is_a_pickle(lanewise, study: Path, prefect_home: Path) -
 
 
 @pytest.mark.slow
-def test_interrupt_then_continue(start_lanewise, lanewise, study: Path, prefect_home: Path) -> None:
+def test_cut_off_in_every_way_then_done(start_lanewise, study: Path, prefect_home: Path) -> None:
+    """Ctrl-C, SIGTERM, SIGKILL, and at last the local server killed under a run, which does not notice."""
     study.write_text(LONG)
-    run = start_lanewise("run", str(study))
-    wait_for(run, "search: ")
-    time.sleep(1)
-    run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=30)
-    assert run.returncode == 130, err
-    assert "stopping after this step" in err
-    assert "the same command continues" in err
-    ended = query(study.parent / ".lanewise/studies/tiny/ledger.db", "select count(*) from reports")
-    assert ended[0][0] > 0
+    ledger = study.parent / ".lanewise/studies/tiny/ledger.db"
+    reports = 0
+    for number, code, words in (
+        (signal.SIGINT, 130, "stopping after this step"),
+        (signal.SIGTERM, 143, "ended from outside"),
+        (signal.SIGKILL, -9, ""),
+    ):
+        run = start_lanewise("run", str(study))
+        seen = wait_for(run, "search: ")
+        assert ("lr_range: unchanged, reused" in seen) == (reports > 0)
+        begun = time.monotonic()
+        run.send_signal(number)
+        _, err = run.communicate(timeout=30)
+        assert run.returncode == code, err
+        assert time.monotonic() - begun < 10
+        assert words in err
+        assert code == -9 or "the same command continues" in err
+        found = query(ledger, "select count(*) from reports")[0][0]
+        assert found >= max(reports, 1), "what was written as ended is kept"
+        reports = found
+        await_end(prefect_home)
+    flows = "select state_type from flow_run"
+    assert ("RUNNING",) in query(prefect_home / "prefect.db", flows)
 
-    again = lanewise("run", str(study), "--set", "search.trials=2", "--set", "evaluate.finalists=1")
-    assert again.returncode == 0, again.stderr
-    assert "prepare: unchanged, reused" in again.stderr
-    assert "lr_range: unchanged, reused" in again.stderr
-    assert query(study.parent / ".lanewise/studies/tiny/ledger.db", "select count(*) from reports") >= ended
-    runs = query(study.parent / "mlruns" / "mlflow.db", "select name, status from runs")
-    assert not [name for name, status in runs if status == "RUNNING"]
-
-
-@pytest.mark.slow
-def test_terminated_from_outside(start_lanewise, study: Path, prefect_home: Path) -> None:
-    study.write_text(LONG)
-    run = start_lanewise("run", str(study))
-    wait_for(run, "search: ")
-    begun = time.monotonic()
-    run.send_signal(signal.SIGTERM)
-    _, err = run.communicate(timeout=30)
-    assert run.returncode == 143, err
-    assert time.monotonic() - begun < 10
-    assert "the same command continues" in err
-    assert server_of(prefect_home) == []
-
-
-@pytest.mark.slow
-def test_killed_then_swept(start_lanewise, lanewise, study: Path, prefect_home: Path) -> None:
-    """SIGKILL leaves a run RUNNING in Prefect and MLflow; the next command closes both and does no stage twice."""
-    study.write_text(LONG)
-    run = start_lanewise("run", str(study))
-    wait_for(run, "search: ")
-    run.kill()
-    run.communicate()
-    deadline = time.monotonic() + 10
-    while server_of(prefect_home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert server_of(prefect_home) == [], "the local server outlived the run"
-    states = "select state_type from flow_run"
-    assert ("RUNNING",) in query(prefect_home / "prefect.db", states)
-
-    again = lanewise("run", str(study), "--set", "search.trials=1")
-    assert again.returncode == 0, again.stderr
-    assert "prepare: unchanged, reused" in again.stderr
-    assert "lr_range: unchanged, reused" in again.stderr
-    assert set(query(prefect_home / "prefect.db", states)) == {("COMPLETED",), ("CRASHED",)}
-    runs = query(study.parent / "mlruns" / "mlflow.db", "select name, status from runs")
-    assert not [name for name, status in runs if status == "RUNNING"]
-
-
-@pytest.mark.slow
-def test_server_killed_in_mid_flow(start_lanewise, study: Path, prefect_home: Path) -> None:
-    """The local server is started again on the same port, and the run does not notice."""
-    study.write_text(LONG.replace("4000", "40").replace("epochs: 200", "epochs: 100"))
-    run = start_lanewise("run", str(study))
-    seen = wait_for(run, "lr_range: ")
+    last = start_lanewise("run", str(study), "--set", "search.trials=6")
+    seen = wait_for(last, "lr_range: unchanged, reused")
     (server,) = server_of(prefect_home)
     os.kill(server, signal.SIGKILL)
-    _, err = run.communicate(timeout=150)
-    assert run.returncode == 0, seen + err
-    flows = query(prefect_home / "prefect.db", "select distinct state_name from flow_run")
-    assert flows == [("Completed",)]
+    _, err = last.communicate(timeout=200)
+    assert last.returncode == 0, seen + err
+    assert set(query(prefect_home / "prefect.db", flows)) == {("COMPLETED",), ("CRASHED",)}
+    runs = query(study.parent / "mlruns" / "mlflow.db", "select name, status from runs")
+    assert not [name for name, status in runs if status == "RUNNING"]
+    finished = [name for name, status in runs if status == "FINISHED" and name.startswith("trial-")]
+    assert len(finished) == len(set(finished)), "a trial counts once"
+
+
+def await_end(home: Path) -> None:
+    """The local server ends with its run, however that ended."""
+    deadline = time.monotonic() + 10
+    while server_of(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert server_of(home) == []
 
 
 def test_held_study(start_lanewise, lanewise, study: Path) -> None:

@@ -1,4 +1,4 @@
-"""The local server: hardened, on loopback only, gone with its parent, and as many of them at once as one likes."""
+"""The local server: hardened, on loopback only, gone with its parent, any number of them at once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def test_answers_to_its_own_name(server: LocalServer, host: str) -> None:
     assert ask(server, "GET", "/api/version", Host=host.format(port=server.port))[0] == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "192.168.5.5:{port}", "127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "192.168.5.5:{port}", "127.0.0.1:1"]
+)
 def test_refuses_other_names(server: LocalServer, host: str) -> None:
     assert ask(server, "GET", "/api/version", Host=host.format(port=server.port))[0] == 403
 
@@ -58,7 +60,10 @@ def test_refuses_other_names(server: LocalServer, host: str) -> None:
 def test_wants_a_login(server: LocalServer) -> None:
     assert ask(server, "GET", "/api/admin/settings")[0] == 200
     assert ask(server, "GET", "/api/admin/settings", login="no")[0] == 401
-    assert ask(server, "GET", "/api/admin/settings", login="no", Authorization="Basic bGFuZXdpc2U6eA==")[0] == 401
+    assert (
+        ask(server, "GET", "/api/admin/settings", login="no", Authorization="Basic bGFuZXdpc2U6eA==")[0]
+        == 401
+    )
 
 
 def test_web_pages_cannot_write(server: LocalServer) -> None:
@@ -70,7 +75,11 @@ def test_web_pages_cannot_write(server: LocalServer) -> None:
 
 def test_listens_on_loopback_only(server: LocalServer) -> None:
     port = f"{server.port:04X}"
-    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
     addresses = {row[1] for row in rows if row[1].endswith(f":{port}") and row[3] == "0A"}
     assert addresses == {f"0100007F:{port}"}
 
@@ -91,12 +100,16 @@ def test_two_first_starts_at_once(tmp_path: Path) -> None:
 def test_ends_with_its_parent(prefect_home: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from flows.local_server import LocalServer\n"
-        "s = LocalServer(Path(sys.argv[1])); s.wait(); print(s._process.pid, flush=True); input()"
+        "s = LocalServer(Path(sys.argv[1])); s.wait()\n"
+        "print(s._process.pid, flush=True); input()"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(prefect_home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code, str(prefect_home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
@@ -123,7 +136,9 @@ def test_taken_port(server: LocalServer, tmp_path: Path) -> None:
 def test_user_server_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     assert configured_url() is None
-    (tmp_path / "profiles.toml").write_text('active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://there/api"\n')
+    (tmp_path / "profiles.toml").write_text(
+        'active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://there/api"\n'
+    )
     assert configured_url() == "http://there/api"
     monkeypatch.setenv("PREFECT_PROFILE", "other")
     assert configured_url() is None
@@ -132,7 +147,9 @@ def test_user_server_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize(("version", "error"), [("2.20.0", StudyError), ("", TrackingError)])
-def test_other_version_is_refused(version: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_version_is_refused(
+    version: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Reply(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if version else 401)

@@ -97,7 +97,7 @@ def test_rare_classes_raise_no_alarm() -> None:
 
 
 def test_rows_that_occur_many_times_raise_no_alarm() -> None:
-    # Every value has its copies, and they share its class: without counting copies once, all would look like leaks.
+    # Every value has its copies, and they share its class: counted each, all columns would look like leaks.
     columns = {"a": np.repeat(RNG.normal(size=100), 4), "b": np.repeat(RNG.normal(size=100), 4)}
     assert leaks(columns, np.repeat(RNG.integers(0, 2, 100), 4), "binary", other=False) == []
 

@@ -44,7 +44,7 @@ def table(rows: int = 60) -> pd.DataFrame:
 
 
 def test_the_published_split_of_a_seed_can_be_had() -> None:
-    """Kadra et al. 2021: train_test_split(test_size=0.2, random_state=11, stratify=y), then a quarter of the rest."""
+    """Kadra et al. 2021: train_test_split with random_state=11 and stratify, then a quarter of the rest."""
     path = SHARED / "credit-g" / "data.csv"
     if not path.exists():
         pytest.skip(f"no {path}")

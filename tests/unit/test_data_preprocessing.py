@@ -70,7 +70,7 @@ def test_quantiles_are_scikit_learns_transformer(rows: int) -> None:
 
 
 def test_a_constant_has_the_quantile_in_the_middle() -> None:
-    # scikit-learn puts a constant at -5.2, the edge of its range: far from 0 for a network, and for no reason.
+    # scikit-learn puts a constant at -5.2, the edge of its range: far from 0, and for no reason.
     assert to_normal(np.array([4.0, 7.0, np.nan]), fit_quantiles(np.full(9, 4.0))).tolist()[:2] == [0.0, 0.0]
     assert to_normal(np.array([4.0]), fit_quantiles(np.array([]))).tolist() == [0.0]
 

@@ -57,8 +57,9 @@ def test_every_format_gives_the_same_frame(
     elif kind == "feather":
         pyarrow.feather.write_feather(FRAME, path)
     else:
-        FRAME.to_pickle("frame.pkl")
-        Path("own_source.py").write_text("import pandas as pd\ndef load():\n    return pd.read_pickle('frame.pkl')\n")
+        FRAME.to_parquet("frame.parquet")
+        code = "import pandas as pd\ndef load():\n    return pd.read_parquet('frame.parquet')\n"
+        Path("own_source.py").write_text(code)
         path = "own_source:load"
     typed = infer_types(load_table(path, Data(source=path, target="n"), tmp_path), {})
     assert typed.kinds == {"n": "number", "c": "category", "d": "date"}
@@ -70,7 +71,7 @@ TEXTS = {
     "cp1252": "nom,ville\nÉlodie,Orléans\nFrançois,Besançon\nHélène,Nîmes 5 €\n",
     "latin-1": "name,stadt\nMüller,Köln\nSchröder,München\nWeiß,Düsseldorf\n",
     "cp1250": "imię,miasto\nŁukasz,Łódź\nŚwięty,Gdańsk\nŻaneta,Częstochowa\n",
-    "cp1251": "имя,город\nИван,Москва\nПётр,Казань\nОльга,Тула\n",
+    "cp1251": "имя,город\nИван,Москва\nПётр,Казань\nОльга,Тула\n",  # noqa: RUF001
     "shift_jis": "名前,都市\n太郎,東京\n花子,大阪\n次郎,京都\n",
     "utf-8": "näme,x\n☃,1\né,2\n",
     "utf-8-sig": "näme,x\n☃,1\né,2\n",

@@ -1,4 +1,4 @@
-"""Makes records as a run leaves them, with numbers that behave like real ones: curves, pruning, folds, intervals."""
+"""Makes records as a run leaves them, with numbers that behave like real ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ WIDE: Json = {
     "batch_size": {"value": 64},
 }
 DEFAULT: Json = {
-    "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "width": 64, "depth": 2, "dropout": 0.0,
-    "activation": "relu", "batch_size": 64,
-}  # fmt: skip
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 1e-4,
+    "width": 64,
+    "depth": 2,
+    "dropout": 0.0,
+    "activation": "relu",
+    "batch_size": 64,
+}
 
 
 class Fake:
@@ -44,9 +50,17 @@ class Fake:
     """
 
     def __init__(
-        self, *, seed: int = 0, trials: int = 64, task: str = "binary", classes: int = 2, gain: float = 0.05,
-        rows: int = 262, boosting: float = -0.02, epochs: int = 30,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        seed: int = 0,
+        trials: int = 64,
+        task: str = "binary",
+        classes: int = 2,
+        gain: float = 0.05,
+        rows: int = 262,
+        boosting: float = -0.02,
+        epochs: int = 30,
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.task, self.gain, self.rows, self.boosting, self.epochs = task, gain, rows, boosting, epochs
         self.names = [] if task == "regression" else [f"class {i}" for i in range(classes)]
@@ -87,10 +101,14 @@ class Fake:
             late = max(0.0, epoch - 0.7 * self.epochs) * 0.0006
             value = start + (end - start) * share - self.sign * late * self.scale
             value += self.rng.normal(0, 0.006) * self.scale * (0.2 if self.sign < 0 else 1)
-            rows.append({
-                "train/loss": 0.65 * math.exp(-epoch / (2 * speed)) + 0.12 + abs(self.rng.normal(0, 0.004)),
-                f"valid/{self.metric}": value,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "train/loss": 0.65 * math.exp(-epoch / (2 * speed))
+                    + 0.12
+                    + abs(self.rng.normal(0, 0.004)),
+                    f"valid/{self.metric}": value,
+                }
+            )
         return rows
 
     def _trials(self, count: int) -> list[Json]:
@@ -100,10 +118,19 @@ class Fake:
             config = dict(DEFAULT) if number == 0 else self.config(control)
             quality = 0.0 if number == 0 else self.quality(config)
             record: Json = {
-                "number": number, "config": config, "seed": 1000 + number, "state": "complete", "reason": None,
-                "value": None, "epochs": 0, "best_epoch": None, "curve": [], "control": control, "seconds": 3.1,
+                "number": number,
+                "config": config,
+                "seed": 1000 + number,
+                "state": "complete",
+                "reason": None,
+                "value": None,
+                "epochs": 0,
+                "best_epoch": None,
+                "curve": [],
+                "control": control,
+                "seconds": 3.1,
                 "duplicate_of": None,
-            }  # fmt: skip
+            }
             found.append(record)
             if number and number % 29 == 17:
                 record |= {"state": "failed", "reason": "training loss is not finite at epoch 2", "epochs": 2}
@@ -118,28 +145,45 @@ class Fake:
                 record |= {"state": "pruned", "reason": f"behind at epoch {len(curve)}"}
             best = max(range(len(curve)), key=lambda e: self.sign * curve[e][key])
             record |= {
-                "curve": curve, "value": curve[best][key], "best_epoch": best + 1, "epochs": len(curve),
+                "curve": curve,
+                "value": curve[best][key],
+                "best_epoch": best + 1,
+                "epochs": len(curve),
                 "seconds": 0.2 * len(curve),
-            }  # fmt: skip
+            }
         return found
 
     def search(self) -> Json:
         """The search's result."""
         wide = json.loads(json.dumps(WIDE))
-        narrowed = {**json.loads(json.dumps(WIDE)), "lr": {"low": self.narrow[0], "high": self.narrow[1], "log": True}}
+        narrowed = {
+            **json.loads(json.dumps(WIDE)),
+            "lr": {"low": self.narrow[0], "high": self.narrow[1], "log": True},
+        }
         return {
-            "metric": self.metric, "direction": "maximize" if self.sign > 0 else "minimize", "trials": self.trials,
-            "best": self.best, "epochs_spent": sum(t["epochs"] for t in self.trials),
-            "epochs_full": self.epochs * len([t for t in self.trials if t["state"] not in ("duplicate", "failed")]),
-            "seconds": 74.3, "lanes": 32, "strategy": "tpe",
-            "space": {"parameters": narrowed, "original": wide, "defaults": DEFAULT}, "ending": "all trials are done",
-        }  # fmt: skip
+            "metric": self.metric,
+            "direction": "maximize" if self.sign > 0 else "minimize",
+            "trials": self.trials,
+            "best": self.best,
+            "epochs_spent": sum(t["epochs"] for t in self.trials),
+            "epochs_full": self.epochs
+            * len([t for t in self.trials if t["state"] not in ("duplicate", "failed")]),
+            "seconds": 74.3,
+            "lanes": 32,
+            "strategy": "tpe",
+            "space": {"parameters": narrowed, "original": wide, "defaults": DEFAULT},
+            "ending": "all trials are done",
+        }
 
     def interval(self, estimate: float, half: float, method: str = "bootstrap BCa") -> Json:
         """An interval around an estimate."""
         return {
-            "estimate": estimate, "low": estimate - half, "high": estimate + half, "confidence": 0.95, "method": method,
-        }  # fmt: skip
+            "estimate": estimate,
+            "low": estimate - half,
+            "high": estimate + half,
+            "confidence": 0.95,
+            "method": method,
+        }
 
     def evaluation(self, folds: int = 5, repeats: int = 2) -> Json:
         """The cross-validation."""
@@ -157,11 +201,13 @@ class Fake:
         candidates = [{"name": "default", "kind": "default", "config": dict(DEFAULT), "scores": scores(0.0)}]
         candidates += [
             {
-                "name": f"trial-{t['number']:04d}", "kind": "trial", "config": dict(t["config"]),
+                "name": f"trial-{t['number']:04d}",
+                "kind": "trial",
+                "config": dict(t["config"]),
                 "scores": scores(self.gain * (0.9 - 0.2 * i)),
             }
             for i, t in enumerate(done[:3])
-        ]  # fmt: skip
+        ]
         for name, gain in (
             ("dummy", -0.29),
             ("linear", -0.03),
@@ -183,36 +229,65 @@ class Fake:
         lead = self.interval(means[winner] - means["default"], half, method + "the default")
         selection = self.trials[number]["value"]
         return {
-            "metric": self.metric, "direction": "maximize" if self.sign > 0 else "minimize", "folds": folds,
-            "repeats": repeats, "candidates": candidates, "winner": winner,
+            "metric": self.metric,
+            "direction": "maximize" if self.sign > 0 else "minimize",
+            "folds": folds,
+            "repeats": repeats,
+            "candidates": candidates,
+            "winner": winner,
             "winner_minus_default": lead if number else zero,
             "winner_minus_baseline": self.interval(means[winner] - means[best], half, method + best),
             "overtuning": {
-                "trial": winner, "selection": selection, "cross_validated": means[winner],
-                "gap": self.sign * (selection - means[winner]), "default_gap": 0.004 * self.scale,
-                "overtuning": 0.0, "relative": 0.0,
+                "trial": winner,
+                "selection": selection,
+                "cross_validated": means[winner],
+                "gap": self.sign * (selection - means[winner]),
+                "default_gap": 0.004 * self.scale,
+                "overtuning": 0.0,
+                "relative": 0.0,
             },
             "warnings": [],
-        }  # fmt: skip
+        }
 
     def test(self) -> Json:
         """The sealed test."""
         half = 0.045 * self.scale * (0.3 if self.sign < 0 else 1)
         tuned, other = self.base + self.sign * 0.95 * self.gain * self.scale, self.base
         lead = self.interval(tuned - other, 0.8 * half, "paired bootstrap BCa")
-        names = ["rmse", "mae", "r2"] if self.task == "regression" else [
-            "accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss", "brier", "ece",
-        ]  # fmt: skip
+        names = (
+            ["rmse", "mae", "r2"]
+            if self.task == "regression"
+            else [
+                "accuracy",
+                "balanced_accuracy",
+                "f1",
+                "roc_auc",
+                "log_loss",
+                "brier",
+                "ece",
+            ]
+        )
         shift = {"mae": -18.0, "r2": -63.4, "log_loss": -0.38, "brier": -0.64, "ece": -0.74, "roc_auc": 0.06}
         record: Json = {
-            "metric": self.metric, "n": self.rows, "opened_at": "2026-11-20T14:03:11+00:00", "frozen": "9b1c" * 16,
+            "metric": self.metric,
+            "n": self.rows,
+            "opened_at": "2026-11-20T14:03:11+00:00",
+            "frozen": "9b1c" * 16,
             "scores": {n: self.interval(tuned + shift.get(n, 0.0), half) for n in names},
             "default_scores": {
-                n: self.interval((tuned if n in LOSSES and self.sign > 0 else other) + shift.get(n, 0.0) + (0.04 if n in LOSSES else 0.0), half)
+                n: self.interval(
+                    (tuned if n in LOSSES and self.sign > 0 else other)
+                    + shift.get(n, 0.0)
+                    + (0.04 if n in LOSSES else 0.0),
+                    half,
+                )
                 for n in names
             },
-            "difference": lead, "openings": 1, "confusion": None, "residuals": None,
-        }  # fmt: skip
+            "difference": lead,
+            "openings": 1,
+            "confusion": None,
+            "residuals": None,
+        }
         if self.task == "regression":
             actual = self.rng.gamma(4.0, 60.0, min(self.rows, 500))
             found = actual + self.rng.normal(0, 0.2 * actual + 15)
@@ -259,30 +334,61 @@ class Fake:
             target["classes"] = {name: 4 * self.rows // len(self.names) for name in self.names}
         parts: Json = {
             "study": {
-                "name": "titanic", "seed": 7, "data": {"source": "titanic.csv", "target": "survived"},
-                "model": {"name": "mlp", "args": {}}, "search": {"strategy": "tpe", "metric": self.metric},
-                "train": {"epochs": self.epochs}, "tracking": {"uri": "sqlite:///mlruns/mlflow.db"},
+                "name": "titanic",
+                "seed": 7,
+                "data": {"source": "titanic.csv", "target": "survived"},
+                "model": {"name": "mlp", "args": {}},
+                "search": {"strategy": "tpe", "metric": self.metric},
+                "train": {"epochs": self.epochs},
+                "tracking": {"uri": "sqlite:///mlruns/mlflow.db"},
             },
             "dataset": {
-                "source": "titanic.csv", "split": "stratified",
-                "rows": {"development": 4 * self.rows, "train": 3 * self.rows, "valid": self.rows, "test": self.rows},
-                "target": target, "metric": self.metric, "metric_reason": "as the study says",
+                "source": "titanic.csv",
+                "split": "stratified",
+                "rows": {
+                    "development": 4 * self.rows,
+                    "train": 3 * self.rows,
+                    "valid": self.rows,
+                    "test": self.rows,
+                },
+                "target": target,
+                "metric": self.metric,
+                "metric_reason": "as the study says",
                 "columns": {"age": "number", "fare": "number", "sex": "category", "cabin": "category"},
-                "missing": {"age": 209, "cabin": 811}, "dropped": {"boat_2": "one value in all rows"}, "fingerprint": "sha256:" + "4f2a" * 16, "split_fingerprint": "sha256:" + "77aa" * 16,
+                "missing": {"age": 209, "cabin": 811},
+                "dropped": {"boat_2": "one value in all rows"},
+                "fingerprint": "sha256:" + "4f2a" * 16,
+                "split_fingerprint": "sha256:" + "77aa" * 16,
                 "warnings": [
-                    {"code": "constant", "message": "one value in all rows; it is not used", "column": "boat_2"},
+                    {
+                        "code": "constant",
+                        "message": "one value in all rows; it is not used",
+                        "column": "boat_2",
+                    },
                     {"code": "duplicates", "message": "38 rows appear twice", "column": None},
                 ],
             },
-            "lr_curve": self.lr_curve(), "search": self.search(), "evaluation": self.evaluation(), "test": self.test(),
+            "lr_curve": self.lr_curve(),
+            "search": self.search(),
+            "evaluation": self.evaluation(),
+            "test": self.test(),
             "version": {
-                "name": "titanic", "version": "3", "alias": "champion", "reason": "0.04 better than version 2",
-                "uri": "models:/titanic/3", "run_id": "5f0c9e",
+                "name": "titanic",
+                "version": "3",
+                "alias": "champion",
+                "reason": "0.04 better than version 2",
+                "uri": "models:/titanic/3",
+                "run_id": "5f0c9e",
             },
             "timings": {"prepare": 0.8, "lr_range": 3.9, "search": 74.3, "evaluate": 21.0, "register": 2.2},
             "links": {"MLflow run": "http://localhost:5000/#/experiments/1/runs/5f0c9e"},
-            "environment": {"lanewise": "0.1.0", "torch": "2.13.0", "python": "3.11.7", "platform": "Linux, 2 cores"},
-        }  # fmt: skip
+            "environment": {
+                "lanewise": "0.1.0",
+                "torch": "2.13.0",
+                "python": "3.11.7",
+                "platform": "Linux, 2 cores",
+            },
+        }
         return Records(**(parts | changes))
 
 
@@ -290,3 +396,16 @@ class Fake:
 def fake() -> Callable[..., Fake]:
     """The maker of records."""
     return Fake
+
+
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn but not laid out and saved, which takes most of the time."""
+    from lanewise.report import canvas
+    from lanewise.report.facts import Facts
+
+    def svg(name: str, drawing: canvas.Drawing, facts: Facts, alt: str) -> str | None:
+        with canvas._style(canvas._MARKS):
+            return None if drawing(facts, canvas._MARKS) is None else "<svg></svg>"
+
+    monkeypatch.setattr(canvas, "svg", svg)

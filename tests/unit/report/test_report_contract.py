@@ -1,10 +1,12 @@
-"""The report reads the records as their rooms write them: real dataclasses and their JSON give the same page."""
+"""The report reads the records as their rooms write them: dataclasses and their JSON give the same page."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from lanewise.intervals import Interval
 from lanewise.judge import Candidate, Evaluation
@@ -21,7 +23,9 @@ def real(records: Records) -> Records:
     search = {**records.search, "trials": tuple(TrialRecord(**t) for t in records.search["trials"])}
     curve = {"interval": None, "warnings": [], **records.lr_curve}
     evaluation = Evaluation.from_dict(records.evaluation)
-    assert isinstance(evaluation.candidates[0], Candidate) and isinstance(evaluation.winner_minus_default, Interval)
+    assert isinstance(evaluation.candidates[0], Candidate) and isinstance(
+        evaluation.winner_minus_default, Interval
+    )
     return dataclasses.replace(
         records,
         search=SearchResult(**search),
@@ -32,6 +36,7 @@ def real(records: Records) -> Records:
     )
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_records_and_their_json_give_the_same_report(fake: Callable[..., Any]) -> None:
     for task in ("binary", "regression"):
         records = fake(trials=12, task=task).records()

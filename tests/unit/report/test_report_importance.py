@@ -13,14 +13,18 @@ from lanewise.report.importance import FEWEST_TRIALS, importance
 
 
 def facts(
-    count: int, value: Callable[[dict[str, float]], float | None], state: Callable[[int], str] = lambda _: "complete"
+    count: int,
+    value: Callable[[dict[str, float]], float | None],
+    state: Callable[[int], str] = lambda _: "complete",
 ) -> Facts:
     """A search with three hyperparameters in 0..1, one of them a choice of 0, 0.5 and 1."""
     rng = np.random.default_rng(3)
     trials: list[dict[str, Any]] = []
     for number in range(count):
         config = {"a": float(rng.random()), "b": float(rng.random()), "c": float(rng.choice([0.0, 0.5, 1.0]))}
-        trials.append({"number": number, "config": config, "state": state(number), "value": value(config), "epochs": 9})
+        trials.append(
+            {"number": number, "config": config, "state": state(number), "value": value(config), "epochs": 9}
+        )
     unit = {"low": 0.0, "high": 1.0}
     space = {"parameters": {"a": unit, "b": unit, "c": {"choices": [0.0, 0.5, 1.0]}, "d": {"value": 3}}}
     search = {"metric": "accuracy", "direction": "maximize", "trials": trials, "best": 0, "space": space}

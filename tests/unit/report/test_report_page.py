@@ -6,16 +6,17 @@ import base64
 import dataclasses
 import json
 import math
+import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from lanewise.report import PICTURES, Records, Report, build, canvas, picture_png, summary_text
-from lanewise.report.facts import Facts
+from lanewise.report.records import printable
 
 Json = dict[str, Any]
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -73,22 +74,21 @@ def report(fake: Callable[..., Any]) -> Report:
     return build(fake().records())
 
 
-@pytest.fixture
-def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are drawn but not laid out and saved, which takes most of the time."""
-
-    def svg(name: str, drawing: canvas.Drawing, facts: Facts, alt: str) -> str | None:
-        with canvas._style(canvas._MARKS):
-            return None if drawing(facts, canvas._MARKS) is None else "<svg></svg>"
-
-    monkeypatch.setattr(canvas, "svg", svg)
-
-
 def test_every_section_is_there(report: Report) -> None:
     page = Page(report.html)
     assert [a["id"] for a in page.all("section")] == [
-        "scores", "caveats", "winner", "errors", "lr-range", "search", "selection", "cost", "data", "use", "provenance",
-    ]  # fmt: skip
+        "scores",
+        "caveats",
+        "winner",
+        "errors",
+        "lr-range",
+        "search",
+        "selection",
+        "cost",
+        "data",
+        "use",
+        "provenance",
+    ]
     inside = [a["href"] for a in page.all("a") if a["href"].startswith("#")]
     assert inside == [f"#{a['id']}" for a in page.all("section")]
     assert len(page.all("svg")) == 9
@@ -104,7 +104,10 @@ def test_the_page_needs_nothing_but_itself(report: Report) -> None:
         assert "src" not in attributes and "xmlns" not in attributes
         for name in ("href", "xlink:href"):
             value = attributes.get(name, "#")
-            assert value.startswith("#") or (tag, value) == ("a", "http://localhost:5000/#/experiments/1/runs/5f0c9e")
+            assert value.startswith("#") or (tag, value) == (
+                "a",
+                "http://localhost:5000/#/experiments/1/runs/5f0c9e",
+            )
     assert "@import" not in report.html
     assert all(m.startswith("#") for m in re.findall(r"url\(([^)]*)", report.html))
     policy = [a for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
@@ -122,7 +125,9 @@ def test_references_inside_the_page_are_unique_and_resolve(report: Report) -> No
 
 def test_colours_follow_the_theme(report: Report) -> None:
     body = report.html[report.html.index("<body>") :]
-    assert not re.search(r"#[0-9a-f]{6}\b", body.replace("#fe0001", "")), "a colour that is the same in the dark"
+    assert not re.search(r"#[0-9a-f]{6}\b", body.replace("#fe0001", "")), (
+        "a colour that is the same in the dark"
+    )
     used = set(re.findall(r"var\(--([a-z0-9]+)\)", body))
     assert used - {"w"} <= {f.name for f in dataclasses.fields(canvas.Ink)}
     assert report.html.count("prefers-color-scheme") == 1
@@ -147,118 +152,109 @@ def test_texts_and_lines_stand_out_from_the_paper(ink: canvas.Ink) -> None:
     assert steps == sorted(steps), "worse trials must stand out less"
 
 
-def test_the_same_records_give_the_same_bytes(fake: Callable[..., Any], report: Report) -> None:
-    assert build(fake().records()) == report
-
-
-def test_json_and_records_give_the_same_report(fake: Callable[..., Any], report: Report) -> None:
+def test_the_same_records_give_the_same_bytes_also_from_json(
+    fake: Callable[..., Any], report: Report
+) -> None:
     records = fake().records()
     parts = {f.name: getattr(records, f.name) for f in dataclasses.fields(records)}
     assert build(Records(**json.loads(json.dumps(parts)))) == report
 
 
 def test_large_studies_stay_small_and_fast(fake: Callable[..., Any]) -> None:
-    records = fake(trials=500, task="multiclass", classes=30, rows=3000).records()
-    assert len(build(records).html) < 1_500_000
-    records = fake(trials=256).records()
+    records = fake(trials=400, task="multiclass", classes=30, rows=3000).records()
     begun = time.process_time()
-    build(records)
-    assert time.process_time() - begun < 4.0
+    size = len(build(records).html)
+    assert time.process_time() - begun < 5.0  # 1.5 s on an idle machine
+    assert size < 1_500_000
 
 
-def hostile_records(fake: Callable[..., Any], text: str) -> Records:
-    """Records with one text at every place a user can name something."""
-    made = fake(trials=24, task="multiclass", classes=3)
-    made.names = [f"{text} {i}" for i in range(3)]
+def hostile_records(fake: Callable[..., Any], texts: list[str]) -> Records:
+    """Records with these ten texts at the places where a user can name something."""
+    made = fake(trials=22, task="multiclass", classes=len(texts))
+    made.names = texts
     records = made.records()
     for trial in records.search["trials"]:
-        trial["config"][text] = trial["config"].pop("activation")
+        trial["config"][texts[0]] = trial["config"].pop("activation")
         if trial["state"] == "failed":
-            trial["reason"] = text
+            trial["reason"] = texts[1]
     for part in ("parameters", "original"):
         ranges = records.search["space"][part]
-        ranges[text] = {"choices": ["relu", "gelu", "silu", text]}
+        ranges[texts[0]] = {"choices": ["relu", "gelu", "silu", *texts[1:4]]}
         del ranges["activation"]
-    records.lr_curve["families"][text] = {**records.lr_curve["families"]["adamw"], "reason": text}
-    records.dataset["warnings"] = [{"code": "x", "message": text, "column": text}]
-    records.dataset["target"]["name"] = text
-    records.version["reason"], records.version["alias"] = text, "candidate"
-    records.study["name"] = text
-    records.evaluation["warnings"] = [text]
-    return dataclasses.replace(
-        records, links={text: "javascript:alert(1)", "ok": f"https://h/{text}"}, environment={text: text}
-    )
+    records.lr_curve["families"][texts[2]] = {**records.lr_curve["families"]["adamw"], "reason": texts[3]}
+    records.dataset["warnings"] = [{"code": "x", "message": text, "column": text} for text in texts]
+    records.dataset["target"]["name"] = texts[4]
+    records.version["reason"], records.version["alias"] = texts[5], "candidate"
+    records.study["name"] = texts[6]
+    records.evaluation["warnings"] = list(texts)
+    links = {texts[7]: "javascript:alert(1)", "ok": f"https://h/{texts[8]}"}
+    return dataclasses.replace(records, links=links, environment={texts[9]: texts[8]})
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_name_becomes_markup(fake: Callable[..., Any], text: str) -> None:
-    records = hostile_records(fake, text)
-    report = build(records)
-    page = Page(report.html)
-    plain = Page(build(hostile_records(fake, "plain")).html)
+@pytest.mark.parametrize("turn", [0, 5])
+def test_no_name_becomes_markup(fake: Callable[..., Any], report: Report, turn: int) -> None:
+    texts = [*HOSTILE[turn:], *HOSTILE[:turn]]
+    records = hostile_records(fake, texts)
+    html = build(records).html
+    page = Page(html)
     assert [t for t, _ in page.tags if t in ("script", "img")] == []
-    assert {t for t, _ in page.tags} == {t for t, _ in plain.tags}
+    assert {t for t, _ in page.tags} <= {t for t, _ in Page(report.html).tags} | {"text"}
     assert not any(a.get("href", "").lower().startswith("javascript") for _, a in page.tags)
-    assert "49" not in page.text or "49" in plain.text  # no template ran
-    if text.isascii() and "\n" not in text and len(text) < 100:
-        assert " ".join(text.split()) in page.text
-    assert "\x00" not in report.html and "\u202e" not in report.html
+    assert not any(name.startswith("on") for _, a in page.tags for name in a)
+    for text in texts:
+        shown = " ".join(printable(text).split())
+        assert shown in page.text  # as it was written: no template, no formula, no entity was read in it
+    assert "\x00" not in html and "\u202e" not in html
     summary_text(records)
 
 
-def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in nested records, a long list's first entry for all of them."""
-    if at:
-        yield at
-    if isinstance(value, dict):
-        for key in value:
-            yield from paths(value[key], (*at, key))
-    elif isinstance(value, list) and value and len(at) < 6:
-        yield from paths(value[0], (*at, 0))
+def thinned(value: Any, rng: random.Random, depth: int = 4) -> Any:
+    """A copy in which one part in six is missing or null."""
+    if depth == 0 or not isinstance(value, dict | list):
+        return value
+    if isinstance(value, list):
+        return [thinned(part, rng, depth - 1) for part in value]
+    kept = {key: thinned(part, rng, depth - 1) for key, part in value.items() if rng.random() > 0.08}
+    return {key: None if rng.random() < 0.08 else part for key, part in kept.items()}
 
 
-def without(value: Any, at: tuple[Any, ...], instead: Any) -> Any:
-    """A copy with one place removed, or replaced."""
-    copy = json.loads(json.dumps(value))
-    inner = copy
-    for key in at[:-1]:
-        inner = inner[key]
-    if instead is KeyError:
-        del inner[at[-1]]
-    else:
-        inner[at[-1]] = instead
-    return copy
-
-
-@pytest.mark.parametrize("instead", [KeyError, None], ids=["removed", "null"])
 @pytest.mark.parametrize("part", ["study", "dataset", "lr_curve", "search", "evaluation", "test", "version"])
 @pytest.mark.usefixtures("unsaved")
-def test_whatever_is_missing_there_is_a_report(fake: Callable[..., Any], part: str, instead: Any) -> None:
-    records = fake(trials=8).records()
-    whole = getattr(records, part)
-    for at in paths(whole):
-        changed = dataclasses.replace(records, **{part: without(whole, at, instead)})
-        try:
-            html = build(changed).html
-            summary_text(changed)
-        except Exception as error:
-            raise AssertionError(f"{part}: {at}") from error
-        assert "<h1>" in html and "nan" not in Page(html).text.split()
+def test_whatever_is_missing_there_is_a_report(fake: Callable[..., Any], part: str) -> None:
+    records = fake(trials=6).records()
+    for seed in range(6):
+        rng = random.Random(f"{part} {seed}")
+        changed = dataclasses.replace(records, **{part: thinned(getattr(records, part), rng)})
+        html = build(changed).html
+        summary_text(changed)
+        assert "<h1>" in html and not {"nan", "None"} & set(Page(html).text.split())
     assert "<h1>" in build(dataclasses.replace(records, **{part: None})).html
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"trials": 1}, {"trials": 2}, {"task": "regression"}, {"task": "multiclass", "classes": 30, "rows": 900},
-        {"gain": 0.0}, {"gain": -0.1}, {"rows": 1}, {"epochs": 1}, {"boosting": 0.1},
-    ],
-    ids=str,
-)  # fmt: skip
+UNUSUAL: tuple[Json, ...] = (
+    {"trials": 1},
+    {"trials": 2},
+    {"gain": 0.0},
+    {"gain": -0.1},
+    {"rows": 1},
+    {"epochs": 1},
+    {"boosting": 0.1},
+)
+
+
+@pytest.mark.parametrize("change", UNUSUAL, ids=str)
+@pytest.mark.usefixtures("unsaved")
 def test_unusual_studies(fake: Callable[..., Any], change: Json) -> None:
     Page(build(fake(**({"trials": 12} | change)).records()).html)
 
 
+@pytest.mark.parametrize("change", [{"task": "regression"}, {"task": "multiclass", "classes": 30}], ids=str)
+def test_other_tasks(fake: Callable[..., Any], change: Json) -> None:
+    page = Page(build(fake(trials=3, **change).records()).html)
+    assert len(page.all("svg")) >= 6
+
+
+@pytest.mark.usefixtures("unsaved")
 def test_only_one_part_is_enough(fake: Callable[..., Any]) -> None:
     whole = fake(trials=6).records()
     for field in dataclasses.fields(Records):
@@ -267,6 +263,7 @@ def test_only_one_part_is_enough(fake: Callable[..., Any]) -> None:
     assert "No results yet" in Page(build(Records()).html).text
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_values_that_are_no_numbers_are_never_printed(fake: Callable[..., Any]) -> None:
     records = fake(trials=6).records()
     records.test["scores"]["accuracy"]["estimate"] = math.nan
@@ -276,6 +273,7 @@ def test_values_that_are_no_numbers_are_never_printed(fake: Callable[..., Any]) 
     assert not {"nan", "inf", "None"} & set(text.split())
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_logins_are_not_shown(fake: Callable[..., Any]) -> None:
     links = {"server": "https://me:CANARY_9f3@tracking.example/x"}
     records = dataclasses.replace(fake(trials=3).records(), links=links)
@@ -283,13 +281,16 @@ def test_logins_are_not_shown(fake: Callable[..., Any]) -> None:
     assert "CANARY_9f3" not in report.html + report.markdown + summary_text(records)
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_edges_of_ranges_are_named(fake: Callable[..., Any]) -> None:
     records = fake().records()
     winner = records.evaluation["winner"]
     config = next(c["config"] for c in records.evaluation["candidates"] if c["name"] == winner)
     config |= {"lr": 0.0249, "weight_decay": 0.0999, "dropout": 0.0, "depth": 4, "width": 32}
     text = Page(build(records).html).text
-    assert "weight_decay = 0.0999 is at the upper end of its range (0.1): better values may lie beyond." in text
+    assert (
+        "weight_decay = 0.0999 is at the upper end of its range (0.1): better values may lie beyond." in text
+    )
     assert "lr = 0.0249 is at the upper end of the range that the range test left (0.025)." in text
     assert "depth = 4 is at the upper end of its range" in text
     assert "dropout = 0" not in text  # nothing lies below 0

@@ -12,34 +12,60 @@ from lanewise.report.wording import GAP, MINUS
 Json = dict[str, Any]
 
 
-def interval(estimate: float | None, low: float | None, high: float | None, method: str = "paired bootstrap") -> Json:
+def interval(
+    estimate: float | None, low: float | None, high: float | None, method: str = "paired bootstrap"
+) -> Json:
     return {"estimate": estimate, "low": low, "high": high, "confidence": 0.95, "method": method}
 
 
 def candidate(name: str, kind: str, mean: float | None) -> Json:
     values = [None] * 10 if mean is None else [mean] * 10
-    return {"name": name, "kind": kind, "config": {}, "scores": {"balanced_accuracy": values}, "best_epochs": []}
+    return {
+        "name": name,
+        "kind": kind,
+        "config": {},
+        "scores": {"balanced_accuracy": values},
+        "best_epochs": [],
+    }
 
 
 def records(
-    *, difference: Json | None = None, winner: str = "trial-0012", boosting: float = 0.80, over: Json | None = None,
-    lead: Json | None = None, test: bool = True, metric: str = "balanced_accuracy", direction: str = "maximize",
+    *,
+    difference: Json | None = None,
+    winner: str = "trial-0012",
+    boosting: float = 0.80,
+    over: Json | None = None,
+    lead: Json | None = None,
+    test: bool = True,
+    metric: str = "balanced_accuracy",
+    direction: str = "maximize",
     **more: Any,
-) -> Records:  # fmt: skip
+) -> Records:
     """A winner with 0.84 on 262 sealed rows, the default with 0.79; folds 0.83 and 0.79."""
     evaluation = {
-        "metric": metric, "direction": direction, "folds": 5, "repeats": 2, "winner": winner, "warnings": [],
+        "metric": metric,
+        "direction": direction,
+        "folds": 5,
+        "repeats": 2,
+        "winner": winner,
+        "warnings": [],
         "candidates": [
-            candidate("default", "default", 0.79), candidate("trial-0012", "trial", 0.83),
-            candidate("gradient_boosting", "baseline", boosting), candidate("dummy", "baseline", 0.5),
+            candidate("default", "default", 0.79),
+            candidate("trial-0012", "trial", 0.83),
+            candidate("gradient_boosting", "baseline", boosting),
+            candidate("dummy", "baseline", 0.5),
         ],
-        "winner_minus_default": lead or interval(0.04, 0.02, 0.06), "overtuning": {},
+        "winner_minus_default": lead or interval(0.04, 0.02, 0.06),
+        "overtuning": {},
         "winner_minus_baseline": over or interval(0.83 - boosting, 0.01, 0.05),
-    }  # fmt: skip
+    }
     found = {
-        "metric": metric, "n": 262, "difference": difference or interval(0.05, 0.01, 0.09),
-        "scores": {metric: interval(0.84, 0.80, 0.88)}, "default_scores": {metric: interval(0.79, 0.74, 0.83)},
-    }  # fmt: skip
+        "metric": metric,
+        "n": 262,
+        "difference": difference or interval(0.05, 0.01, 0.09),
+        "scores": {metric: interval(0.84, 0.80, 0.88)},
+        "default_scores": {metric: interval(0.79, 0.74, 0.83)},
+    }
     for candidate_ in evaluation["candidates"]:
         candidate_["scores"] = {metric: candidate_["scores"]["balanced_accuracy"]}
     return Records(evaluation=evaluation, test=found if test else None, **more)
@@ -64,7 +90,8 @@ def test_no_difference() -> None:
     found = records(difference=interval(0.05, -0.01, 0.11))
     assert verdict_of(found).kind == "same"
     assert said(found) == (
-        "No difference between the tuned network and the default that 262 sealed rows can show: balanced accuracy "
+        "No difference between the tuned network and the default that 262 sealed rows can show: balanced "
+        "accuracy "
         "0.84 against 0.79 (difference 0.05, 95 % interval -0.01 to 0.11)."
     )
 
@@ -81,14 +108,18 @@ def test_worse() -> None:
 
 def test_where_lower_is_better_a_negative_difference_is_a_gain() -> None:
     found = records(
-        metric="log_loss", direction="minimize", difference=interval(-0.05, -0.09, -0.01),
+        metric="log_loss",
+        direction="minimize",
+        difference=interval(-0.05, -0.09, -0.01),
         over=interval(-0.03, -0.05, -0.01),
-    )  # fmt: skip
+    )
     assert verdict_of(found).kind == "better"
     found = records(
-        metric="log_loss", direction="minimize", difference=interval(0.05, 0.01, 0.09),
+        metric="log_loss",
+        direction="minimize",
+        difference=interval(0.05, 0.01, 0.09),
         over=interval(-0.03, -0.05, -0.01),
-    )  # fmt: skip
+    )
     assert verdict_of(found).kind == "worse"
 
 
@@ -98,17 +129,21 @@ def test_the_default_stays() -> None:
     found = records(winner="default", difference=zero, lead=zero, search={"trials": trials, "best": 3})
     assert verdict_of(found).kind == "default"
     assert said(found) == (
-        "The default stays: no finalist of 19 other trials beat it on the same 10 folds; it has balanced accuracy 0.84 "
+        "The default stays: no finalist of 19 other trials beat it on the same 10 folds; it has balanced "
+        "accuracy 0.84 "
         "(95 % interval 0.80 to 0.88) on 262 sealed rows."
     )
-    assert said(records(winner="default", difference=zero)).startswith("The default stays: nothing else was tried;")
+    assert said(records(winner="default", difference=zero)).startswith(
+        "The default stays: nothing else was tried;"
+    )
 
 
 def test_a_baseline_that_is_surely_better_leads() -> None:
     found = records(boosting=0.87, over=interval(-0.04, -0.06, -0.02))
     assert verdict_of(found).kind == "baseline"
     assert said(found) == (
-        "Gradient boosting is better here: balanced accuracy 0.87 against 0.83 for the network on the same 10 folds "
+        "Gradient boosting is better here: balanced accuracy 0.87 against 0.83 for the network on the same "
+        "10 folds "
         "(difference 0.04, 95 % interval 0.02 to 0.06)."
     )
     assert verdict_of(found).asides[0].startswith("The tuned network beats the default")
@@ -119,7 +154,8 @@ def test_a_baseline_within_noise_is_an_aside() -> None:
     assert found.kind == "better"
     aside = found.asides[0].replace(GAP, " ")
     assert aside == (
-        "Gradient boosting does as well within noise: balanced accuracy 0.84 against 0.83 on the same 10 folds."
+        "Gradient boosting does as well within noise: balanced accuracy 0.84 against 0.83 on the same 10 "
+        "folds."
     )
 
 
@@ -134,8 +170,10 @@ def test_undefined_on_the_sealed_rows_falls_back_to_the_folds() -> None:
     found.test["scores"] = {"balanced_accuracy": interval(None, None, None, "one class only in these rows")}
     assert verdict_of(found).kind == "unchecked"
     assert said(found) == (
-        "The tuned network leads the default in cross-validation: balanced accuracy 0.83 against 0.79 on 10 folds "
-        "(difference 0.04, 95 % interval 0.02 to 0.06). On the sealed rows balanced accuracy is undefined: one class "
+        "The tuned network leads the default in cross-validation: balanced accuracy 0.83 against 0.79 on 10 "
+        "folds "
+        "(difference 0.04, 95 % interval 0.02 to 0.06). On the sealed rows balanced accuracy is undefined: "
+        "one class "
         "only in these rows."
     )
 
@@ -160,14 +198,17 @@ def test_search_only() -> None:
     ]
     search = {"metric": "accuracy", "direction": "maximize", "trials": trials, "best": 1}
     assert said(Records(search=search)) == (
-        "Search only: trial 1 has accuracy 0.860 on the rows that selected it, the default 0.790. Nothing has been "
+        "Search only: trial 1 has accuracy 0.860 on the rows that selected it, the default 0.790. Nothing "
+        "has been "
         "compared on other rows, so the figure flatters."
     )
 
 
 def test_nothing_and_only_failures() -> None:
     assert verdict_of(Records()).kind == "empty"
-    trials = [{"number": n, "config": {}, "state": "failed", "reason": "nan", "value": None} for n in range(12)]
+    trials = [
+        {"number": n, "config": {}, "state": "failed", "reason": "nan", "value": None} for n in range(12)
+    ]
     found = Records(search={"metric": "accuracy", "direction": "maximize", "trials": trials, "best": 0})
     assert said(found) == "No trial completed: 12 of 12 trials failed."
 

@@ -71,7 +71,13 @@ def test_signed_marks_only_what_is_above_zero() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.00012347, "0.0001235"), (1.5725548544057943e-06, "1.573e-6"), (64, "64"), (True, "true"), ("relu", "relu")]
+    [
+        (0.00012347, "0.0001235"),
+        (1.5725548544057943e-06, "1.573e-6"),
+        (64, "64"),
+        (True, "true"),
+        ("relu", "relu"),
+    ]
     + [(None, "\u2013"), (0.1 + 0.2, "0.3"), (1e22, "1e22")],
 )
 def test_short(value: object, text: str) -> None:
@@ -80,7 +86,14 @@ def test_short(value: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.04, "0.0 s"), (3.94, "3.9 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599.6, "1 h 0 min"), (None, "\u2013")],
+    [
+        (0.04, "0.0 s"),
+        (3.94, "3.9 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (3599.6, "1 h 0 min"),
+        (None, "\u2013"),
+    ],
 )
 def test_seconds(value: float | None, text: str) -> None:
     assert seconds(value).replace(GAP, " ") == text
