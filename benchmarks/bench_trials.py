@@ -3,7 +3,7 @@
     python benchmarks/bench_trials.py [--repeats 3] [--ray PYTHON] [--trials 256]
 
 Measured, each as its own process with one thread per training loop:
-  lanewise    `lanewise run --until search`: Prefect flow and server, MLflow run per trial, ledger
+  lanewise    `lanewise search`: Prefect flow and server, MLflow run per trial, ledger
   start       the same with one trial of one epoch: the fixed cost of starting
   engine      the search loop alone, without tracking and orchestration (seconds of the loop)
   imports     python -c "import torch, mlflow, optuna, prefect"
@@ -46,7 +46,7 @@ def clock(command: list[str], folder: Path) -> tuple[float, str]:
 
 def lanewise(folder: Path, trials: int, epochs: int, name: str) -> float:
     """One tracked, orchestrated search; a new study name each time, so nothing is reused."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(STUDY), "--until", "search"]
+    command = [sys.executable, "-m", "flows.cli", "search", str(STUDY)]
     for key, value in (("name", name), ("search.trials", trials), ("train.epochs", epochs)):
         command += ["--set", f"{key}={value}"]
     return clock(command, folder)[0]

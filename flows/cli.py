@@ -73,6 +73,12 @@ def lr_range(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> 
 
 
 @app.command()
+def search(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+    """Only the first three stages: the trials, to look at in MLflow; nothing is evaluated or registered."""
+    _run_flow("find_configurations", study, _overrides(set_), quiet=quiet, show=lambda found: typer.echo(found["says"]))
+
+
+@app.command()
 def check(study: StudyFile, set_: Overrides = None) -> None:
     """Read the study, the data and the network, and try one batch; train and write nothing."""
     from tasks.check import check_study

@@ -60,6 +60,23 @@ def find_rates(study: str, overrides: dict[str, str] | None = None) -> dict[str,
         return findings(lr_range(job, prepare(job)))
 
 
+@started_flow("search-only")
+def find_configurations(study: str, overrides: dict[str, str] | None = None) -> dict[str, Any]:
+    """The first three stages alone: every trial a run in MLflow, nothing evaluated or registered.
+
+    Args:
+        study: Path of the study file.
+        overrides: As for `tune`.
+
+    Returns:
+        The finding in words.
+    """
+    job = make_job(study, overrides)
+    with opened(job), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        prepared = prepare(job)
+        return {"says": search(job, prepared, lr_range(job, prepared)).read()["says"]}
+
+
 if __name__ == "__main__":
     import sys
 

@@ -52,6 +52,7 @@ def to_normal(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     share = 0.5 * (
         np.interp(values, quantiles, references) - np.interp(-values, -quantiles[::-1], -references[::-1])
     )
+    share = np.clip(share, 0.0, 1.0)  # rounding can leave it by 1e-17, and then the normal has no value
     if quantiles[0] < quantiles[-1]:
         share = np.where(values - _EDGE < quantiles[0], 0.0, share)
         share = np.where(values + _EDGE > quantiles[-1], 1.0, share)

@@ -149,7 +149,7 @@ def learning(facts: Facts, ink: Ink) -> Figure | None:
             panel.set_ylim(*robust_limits(every))
         panel.set_xlabel("epoch")
         panel.set_xlim(left=1)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes[0].set_title("loss on the training rows")
     axes[1].set_title(f"{_unit(facts)} on the validation rows    ({_better(facts)})")
     axes[0].legend(loc="upper right")

@@ -77,8 +77,10 @@ def test_signed_marks_only_what_is_above_zero() -> None:
         (64, "64"),
         (True, "true"),
         ("relu", "relu"),
-    ]
-    + [(None, "\u2013"), (0.1 + 0.2, "0.3"), (1e22, "1e22")],
+        (None, "\u2013"),
+        (0.1 + 0.2, "0.3"),
+        (1e22, "1e22"),
+    ],
 )
 def test_short(value: object, text: str) -> None:
     assert short(value) == text
