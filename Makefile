@@ -27,11 +27,11 @@ all: .venv/project
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lanewise needs Python 3.11 or newer")'
 	@echo "making .venv from requirements.lock (about two minutes, once)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --requirement requirements.lock
 	@touch $@
 
 .venv/project: .venv/lock pyproject.toml
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: .venv/project
@@ -54,7 +54,7 @@ ui: .venv/project
 lock:
 	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	  $(PYTHON) -m venv $$dir; \
-	  $$dir/bin/python -m pip install --quiet 'torch==2.13.0' '.[dev,server]'; \
+	  $$dir/bin/python -m pip install -qq 'torch==2.13.0' '.[dev,server]'; \
 	  { sed -n '/^#/p' requirements.lock; \
 	    $$dir/bin/python -m pip freeze --all --exclude lanewise --exclude pip | sed 's/+cpu$$//'; } > $$dir/new; \
 	  mv $$dir/new requirements.lock

@@ -42,9 +42,7 @@ def main(trials: int, epochs: int, uri: str) -> None:
     def objective(trial: optuna.Trial) -> float:
         lr = trial.suggest_float("lr", 1e-5, 1e-1, log=True)
         decay = trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)
-        net = nn.Sequential(
-            nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
-        )
+        net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
         optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train))
         best = 0.0

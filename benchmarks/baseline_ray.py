@@ -30,9 +30,7 @@ def train(config: dict[str, float]) -> None:
     x, _, y, _ = train_test_split(x, y, test_size=0.2, random_state=0, stratify=y)
     x_train, x_valid, y_train, y_valid = train_test_split(x, y, test_size=0.25, random_state=0, stratify=y)
     mean, std = x_train.mean(0), x_train.std(0) + 1e-8
-    tensors = [
-        torch.tensor((a - mean) / std, dtype=torch.float32) for a in (x_train, x_valid)
-    ]
+    tensors = [torch.tensor((a - mean) / std, dtype=torch.float32) for a in (x_train, x_valid)]
     loader = DataLoader(TensorDataset(tensors[0], torch.tensor(y_train)), batch_size=64, shuffle=True)
     target = torch.tensor(y_valid)
     net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))

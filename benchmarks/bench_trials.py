@@ -74,7 +74,9 @@ def main() -> None:
         lanewise(folder, 1, 1, "warm")  # databases are created once, before the clock
         for repeat in range(asked.repeats):
             runs = {
-                "imports": lambda: clock([sys.executable, "-c", "import torch, mlflow, optuna, prefect"], folder)[0],
+                "imports": lambda: clock(
+                    [sys.executable, "-c", "import torch, mlflow, optuna, prefect"], folder
+                )[0],
                 "start": lambda r=repeat: lanewise(folder, 1, 1, f"start-{r}"),
                 "lanewise": lambda r=repeat: lanewise(folder, asked.trials, asked.epochs, f"full-{r}"),
                 "engine": lambda: float(

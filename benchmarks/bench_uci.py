@@ -60,7 +60,8 @@ def one_split(folder: Path, number: int, study_text: str) -> dict[str, float]:
 
     rows = np.loadtxt(folder / "data.txt")
     frame = pd.DataFrame(
-        rows[:, indices("index_features.txt")], columns=[f"x{i}" for i in range(len(indices("index_features.txt")))]
+        rows[:, indices("index_features.txt")],
+        columns=[f"x{i}" for i in range(len(indices("index_features.txt")))],
     )
     target = rows[:, indices("index_target.txt")[0]]
     train, test = indices(f"index_train_{number}.txt"), indices(f"index_test_{number}.txt")
@@ -94,7 +95,10 @@ def main() -> None:
         scores = np.array([row["rmse"] for row in rows])
         mean, error = float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores)))
         found[name] = {"mean": mean, "standard_error": error, "published": PUBLISHED[name], "splits": rows}
-        print(f"{name:18} {mean:.3f} ± {error:.3f}   published {PUBLISHED[name][0]} ± {PUBLISHED[name][1]}", flush=True)
+        print(
+            f"{name:18} {mean:.3f} ± {error:.3f}   published {PUBLISHED[name][0]} ± {PUBLISHED[name][1]}",
+            flush=True,
+        )
     record = {
         "what": __doc__.splitlines()[0],
         "command": " ".join(sys.argv),

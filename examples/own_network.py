@@ -1,4 +1,4 @@
-"""A network and a table of one's own, for 02_own_network.yaml; imported by name, knows nothing of Lanewise."""
+"""A network and a table of one's own, for 02_own_network.yaml; found by name, knows nothing of Lanewise."""
 
 from __future__ import annotations
 

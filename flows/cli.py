@@ -75,7 +75,13 @@ def lr_range(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> 
 @app.command()
 def search(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
     """Only the first three stages: the trials, to look at in MLflow; nothing is evaluated or registered."""
-    _run_flow("find_configurations", study, _overrides(set_), quiet=quiet, show=lambda found: typer.echo(found["says"]))
+    _run_flow(
+        "find_configurations",
+        study,
+        _overrides(set_),
+        quiet=quiet,
+        show=lambda found: typer.echo(found["says"]),
+    )
 
 
 @app.command()

@@ -338,6 +338,14 @@ class HostCheck:
             await send({"type": "http.response.body", "body": b"unknown host\n"})
 
 
+def hardened_app() -> Any:
+    """Prefect's server behind the host check, for `uvicorn --factory`; LANEWISE_HOSTS has its names."""
+    from prefect.server.api.server import create_app
+
+    names = [name.strip() for name in os.environ["LANEWISE_HOSTS"].split(",")]
+    return HostCheck(create_app(final=True), frozenset(name.encode() for name in names))
+
+
 def _serve(fd: int, ui: bool) -> None:
     _follow_parent(sys.stdin.buffer)
     os.umask(0o077)  # the database and the log are for their owner

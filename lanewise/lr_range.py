@@ -86,9 +86,11 @@ def analyse(rates: Array, losses: Array) -> Curve:
     with np.errstate(all="ignore"):
         curves = smooth(losses.astype(np.float64))
         median, low, high = (np.quantile(curves, q, axis=0, method="nearest") for q in (0.5, 0.25, 0.75))
-    lists = ([float(x) if math.isfinite(x) else None for x in row] for row in (median, low, high))
+    middle, lower, upper = (
+        [float(x) if math.isfinite(x) else None for x in row] for row in (median, low, high)
+    )
     interval, reason = _interval(rates, median, losses)
-    return Curve([float(r) for r in rates], *lists, interval=interval, reason=reason)
+    return Curve([float(r) for r in rates], middle, lower, upper, interval, reason)
 
 
 def _interval(rates: Array, median: Array, losses: Array) -> tuple[tuple[float, float] | None, str]:

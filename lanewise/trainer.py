@@ -98,7 +98,9 @@ class Trainer:
         self.splits = list(splits) if splits is not None else [dataset.holdout]
         self.outputs = dataset.n_outputs
         self._lanes = lanes or lane_count(study, self.device)
-        self._tensors = [split_tensors(dataset.arrays(s), dataset.layout, network.inputs) for s in self.splits]
+        self._tensors = [
+            split_tensors(dataset.arrays(s), dataset.layout, network.inputs) for s in self.splits
+        ]
         self._engines: dict[str, Engine] = {}
         self._keys: list[Any] = []
 
@@ -119,7 +121,9 @@ class Trainer:
                 return {f"valid/{name}": values for name, values in found.items()}
 
             tie = None if self.dataset.task == "regression" else "valid/log_loss"
-            goal = Goal(loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs, tie)
+            goal = Goal(
+                loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs, tie
+            )
             self._engines[loss] = Engine(
                 self._tensors,
                 goal,

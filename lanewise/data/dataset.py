@@ -16,7 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from lanewise.data.columns import Columns, Layout
-from lanewise.data.preprocessing import F32, I64, Preprocessor, fit_preprocessor, mean_and_deviation, standardised
+from lanewise.data.preprocessing import (
+    F32,
+    I64,
+    Preprocessor,
+    fit_preprocessor,
+    mean_and_deviation,
+    standardised,
+)
 from lanewise.data.splits import Grouping, Split, make_folds
 from lanewise.data.table import DataWarning, placed
 

@@ -1,7 +1,8 @@
 """Trains K lanes. Tensors in, tensors out; knows nothing of Optuna, MLflow or Prefect.
 
-Read in this order: lane (what goes in and out), engine (pools by shape), pool (one epoch), stack (the
-network as one function), optimizers, schedules, losses, randomness, reference (the slow twin).
+Read in this order: lane (what goes in and out), engine (pools by shape), pool (one epoch), plan and
+clock (what an epoch needs), stack (the network as one function), optimizers, schedules, losses,
+randomness, reference (the slow twin).
 """
 
 from lanewise.engine.engine import Engine

@@ -43,3 +43,9 @@ def lane_losses(
     spread = -(log_p * class_weights.unsqueeze(1)).mean(dim=-1)
     total = (rest * weight * picked + smoothing.unsqueeze(1) * spread).sum(dim=1)
     return total / weight.sum(dim=1)
+
+
+def balanced_weights(target: torch.Tensor, classes: int) -> torch.Tensor:
+    """Class weights n / (classes * count), float32 [classes] (scikit-learn's "balanced"); 0 for an absent class."""
+    counts = torch.bincount(target.cpu(), minlength=classes).double()
+    return torch.where(counts > 0, len(target) / (classes * counts), 0.0).float()

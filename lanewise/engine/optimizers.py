@@ -12,17 +12,18 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
+
+Array = npt.NDArray[np.float64]
 
 _TINY = 1e-30  # a rate of exactly 0 would divide by 0 in Adam's folded form
 
 
 class Family(Protocol):
-    """One optimiser: names of its state buffers, per-step coefficients of a lane, and the update."""
+    """One optimiser: per-step coefficients of a lane, and the update of state buffers "first" and "second"."""
 
-    state: tuple[str, ...]
-
-    def coefficients(self, config: Mapping[str, Any], lr_S: np.ndarray, first: int) -> np.ndarray: ...
+    def coefficients(self, config: Mapping[str, Any], lr_S: Array, first: int) -> Array: ...
 
     def update(
         self, p: torch.Tensor, g: torch.Tensor, state: Mapping[str, torch.Tensor], c: torch.Tensor
@@ -32,9 +33,7 @@ class Family(Protocol):
 class SGD:
     """Stochastic gradient descent with momentum, Nesterov and L2 weight decay."""
 
-    state = ("first",)
-
-    def coefficients(self, config: Mapping[str, Any], lr_S: np.ndarray, first: int) -> np.ndarray:
+    def coefficients(self, config: Mapping[str, Any], lr_S: Array, first: int) -> Array:
         """Columns: -rate, weight decay, momentum, share of the gradient added (Nesterov), momentum in the step."""
         momentum, nesterov = float(config["momentum"]), bool(config["nesterov"])
         ahead = (1.0, momentum) if nesterov else (0.0, 1.0)
@@ -54,12 +53,10 @@ class SGD:
 class Adam:
     """Adam (Kingma and Ba 2015) with L2 weight decay, or decoupled decay (AdamW, Loshchilov and Hutter 2019)."""
 
-    state = ("first", "second")
-
     def __init__(self, decoupled: bool) -> None:
         self._decoupled = decoupled
 
-    def coefficients(self, config: Mapping[str, Any], lr_S: np.ndarray, first: int) -> np.ndarray:
+    def coefficients(self, config: Mapping[str, Any], lr_S: Array, first: int) -> Array:
         """Columns: decay, 1 - beta1, 1 - beta2, and the two parts of the denominator divided by the step size.
 
         With t steps done, p -= s * m / (sqrt(v) * r + eps), s = lr / (1 - beta1^t), r = 1 / sqrt(1 - beta2^t);
@@ -91,9 +88,7 @@ class Adam:
 class RMSprop:
     """RMSprop (Hinton 2012) with momentum and L2 weight decay."""
 
-    state = ("first", "second")
-
-    def coefficients(self, config: Mapping[str, Any], lr_S: np.ndarray, first: int) -> np.ndarray:
+    def coefficients(self, config: Mapping[str, Any], lr_S: Array, first: int) -> Array:
         """Columns: -rate, weight decay, momentum, 1 - alpha, eps."""
         fixed = [float(config[k]) for k in ("weight_decay", "momentum")]
         fixed += [1 - float(config["alpha"]), float(config["eps"])]

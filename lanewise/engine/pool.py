@@ -15,59 +15,16 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 
+from lanewise.engine.clock import ChunkClock
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
 from lanewise.engine.losses import lane_losses
 from lanewise.engine.optimizers import FAMILIES, clip_rows
-from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
-from lanewise.engine.schedules import Plateau, factors
-from lanewise.engine.stack import NotStackableError, Stack, Weights
+from lanewise.engine.plan import Masks, Plan, Slot
+from lanewise.engine.stack import NotStackableError, Stack
 
 _EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
 _EVAL_ALIGN = 64  # evaluation batches are padded to whole vectors
-_MASK_BYTES = 2**22  # of dropout draws held at once for one lane
 _STATE = ("first", "second")
-
-
-class _Slot:
-    """What a pool remembers of one lane beside its rows."""
-
-    def __init__(self, lane: Lane, weights: Weights, goal: Goal) -> None:
-        self.lane, self.weights, self.rates = lane, weights, weights.rates
-        self.epoch, self.best_epoch, self.best_score, self.done = 0, 0, (-math.inf, -math.inf), False
-        self.failed: str | None = None
-        config = lane.config
-        self.plateau = (
-            Plateau(float(config["plateau_factor"]), int(config["plateau_patience"]), goal.maximize)
-            if config["schedule"] == "plateau" and lane.scored
-            else None
-        )
-
-
-class ChunkClock:
-    """Chooses how many lanes step at once, by the time per lane measured on the real work."""
-
-    def __init__(self, fixed: int | None = None) -> None:
-        self._fixed = fixed
-        self._cost: dict[int, list[float]] = {}
-
-    def next(self, remaining: int) -> int:
-        """Size of the next chunk: one not tried twice yet, else the cheapest known."""
-        if self._fixed:
-            return min(self._fixed, remaining)
-        sizes = [s for s in (256, 128, 64, 32, 16, 8) if s < remaining] + [remaining]
-        untried = [s for s in sizes if len(self._cost.get(s, ())) < 2 and s >= min(8, remaining)]
-        known = [s for s in sizes if s in self._cost]
-        if untried and (not known or max(untried) > remaining // 8):
-            return max(untried)
-        return min(known, key=lambda s: min(self._cost[s])) if known else remaining
-
-    def record(self, size: int, seconds: float) -> None:
-        """Note what one chunk of `size` lanes took for one epoch."""
-        self._cost.setdefault(size, []).append(seconds / size)
-
-    def best(self) -> int | None:
-        """The cheapest size so far."""
-        return min(self._cost, key=lambda s: min(self._cost[s])) if self._cost else None
 
 
 class LanePool:
@@ -98,8 +55,8 @@ class LanePool:
         self.notes: list[str] = []
         sample = tuple(x[: min(self.batch, len(x))].cpu() for x in splits[first.split].train)
         self._stack = self._make_stack(first, sample)
-        self._slots: list[_Slot] = []
-        self._incoming: list[_Slot] = []
+        self._slots: list[Slot] = []
+        self._incoming: list[Slot] = []
         self._rows: dict[str, torch.Tensor] = {}
         self._buffers: dict[str, torch.Tensor] = {}
 
@@ -111,15 +68,13 @@ class LanePool:
             flat = weights.flat.unsqueeze(0).requires_grad_()
             buffers = {n: b.unsqueeze(0) for n, b in weights.buffers.items()}
             out, _ = stack.forward(flat, buffers, [], [x.unsqueeze(0) for x in sample], training=True)
-            out.float().square().mean().backward()
+            torch.autograd.backward(out.float().square().mean())
             return stack
         except NotStackableError:
             raise
-        except Exception as error:  # vmap refuses in many ways; the module itself was smoke-tested before
-            text = str(error).strip().splitlines()
-            self.notes.append(
-                f"{type(first.module).__name__}: lanes run one after another, vmap says: {text[0] if text else error!r}"
-            )
+        except Exception as error:  # noqa: BLE001 - vmap refuses in many ways; the module alone was smoke-tested
+            said = (str(error).strip() or repr(error)).splitlines()[0]
+            self.notes.append(f"{type(first.module).__name__}: lanes run one after another, vmap says: {said}")
             return Stack(first.module, sample, stacked=False)
 
     @property
@@ -129,7 +84,7 @@ class LanePool:
 
     def add(self, lane: Lane) -> None:
         """Train `lane` from the next tick on."""
-        self._incoming.append(_Slot(lane, self._stack.read(lane.module), self._goal))
+        self._incoming.append(Slot(lane, self._stack.read(lane.module), self._goal))
 
     def drop(self, key: int | str) -> None:
         """Forget a lane; unknown keys are ignored."""
@@ -209,10 +164,10 @@ class LanePool:
     def _views(self, tag: str, rows: slice) -> dict[str, torch.Tensor]:
         return {n[len(tag) :]: b[rows] for n, b in self._buffers.items() if n.startswith(tag)}
 
-    def _train(self, slots: list[_Slot], rows: slice) -> np.ndarray:
+    def _train(self, slots: list[Slot], rows: slice) -> np.ndarray:
         """One epoch of optimiser steps of some lanes; their losses [steps, lanes]."""
-        plan = _Plan(slots, self._splits, self._goal, self.batch, self._device)
-        masks = _Masks(slots, self._stack, plan.steps, self._device)
+        plan = Plan(slots, self._splits, self._goal, self.batch, self._device)
+        masks = Masks(slots, self._stack, plan.steps, self._device)
         p = self._rows["flat"][rows]
         state = {n: self._rows[n][rows] for n in _STATE}
         buffers = self._views("now.", rows)
@@ -240,12 +195,12 @@ class LanePool:
             return torch.autocast(self._device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _valid_rows(self, slot: _Slot) -> int:
+    def _valid_rows(self, slot: Slot) -> int:
         return len(self._splits[slot.lane.split].valid_target)
 
     @torch.no_grad()
     def _outputs(
-        self, slots: list[_Slot], flat: torch.Tensor, buffers: dict[str, torch.Tensor]
+        self, slots: list[Slot], flat: torch.Tensor, buffers: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         """Outputs [K, N, ...] on each lane's validation rows; shorter splits are padded with their first row."""
         splits = [self._splits[s.lane.split] for s in slots]
@@ -262,7 +217,7 @@ class LanePool:
             parts.append(out.float())
         return torch.cat(parts, dim=1)[:, :longest]
 
-    def _scores(self, slots: list[_Slot], outputs: torch.Tensor) -> dict[str, list[float]]:
+    def _scores(self, slots: list[Slot], outputs: torch.Tensor) -> dict[str, list[float]]:
         splits = [self._splits[s.lane.split] for s in slots]
         target = torch.stack([_window(s.valid_target, 0, outputs.shape[1]) for s in splits])
         n = torch.tensor([len(s.valid_target) for s in splits], device=self._device)
@@ -271,7 +226,7 @@ class LanePool:
         return {name: values.tolist() for name, values in found.items()}
 
     def _report(
-        self, slot: _Slot, row: int, losses: np.ndarray, scores: dict[str, float], finite: bool
+        self, slot: Slot, row: int, losses: np.ndarray, scores: dict[str, float], finite: bool
     ) -> Report:
         lane = slot.lane
         slot.epoch += 1
@@ -300,125 +255,15 @@ class LanePool:
         )
 
 
-class _Plan:
-    """Everything about one epoch of some lanes that is known before it starts, as tensors per step."""
-
-    def __init__(
-        self,
-        slots: list[_Slot],
-        splits: Sequence[SplitTensors],
-        goal: Goal,
-        batch: int,
-        device: torch.device,
-    ) -> None:
-        own = [splits[s.lane.split] for s in slots]
-        orders = [
-            epoch_order(s.lane.seed, s.epoch, len(t.train_target), batch) for s, t in zip(slots, own, strict=True)
-        ]
-        self.steps = len(orders[0])
-        used = sorted({s.lane.split for s in slots})
-        offsets = dict(zip(used, np.cumsum([0] + [len(splits[u].train_target) for u in used]), strict=False))
-        shifted = [o + offsets[s.lane.split] for s, o in zip(slots, orders, strict=True)]
-        self._index = torch.from_numpy(np.stack(shifted, axis=1).astype(np.int64)).to(device)  # [S, K, B]
-        joined = [splits[u] for u in used]
-        self._inputs = [_join([s.train[i] for s in joined]) for i in range(len(joined[0].train))]
-        self._target = _join([s.train_target for s in joined])
-        table = [self._coefficients(s, self.steps) for s in slots]
-        self.coefficients = (
-            torch.from_numpy(np.stack(table, axis=2).astype(np.float32)).unsqueeze(-1).to(device)
-        )  # [S, 5, K, 1]
-        configs = [s.lane.config for s in slots]
-        self.smoothing = torch.tensor([float(c["label_smoothing"]) for c in configs], device=device)
-        limits = [float(c["clip"]) or math.inf for c in configs]
-        self.clip = (
-            torch.tensor(limits, device=device).unsqueeze(1) if min(limits) < math.inf else None
-        )
-        self.class_weights = None
-        if goal.loss == "cross_entropy" and any(c["class_weight"] == "balanced" for c in configs):
-            weights = [
-                balanced_weights(t.train_target, goal.classes)
-                if c["class_weight"] == "balanced"
-                else torch.ones(goal.classes)
-                for c, t in zip(configs, own, strict=True)
-            ]
-            self.class_weights = torch.stack(weights).to(device)
-
-    @staticmethod
-    def _coefficients(slot: _Slot, steps: int) -> np.ndarray:
-        lane, first = slot.lane, slot.epoch * steps
-        t = np.arange(first, first + steps)
-        lr = float(lane.config["lr"]) * factors(lane.config, t, lane.epochs * steps, steps)
-        if slot.plateau is not None:
-            lr = lr * slot.plateau.scale
-        return FAMILIES[lane.config["optimizer"]].coefficients(lane.config, lr, first)
-
-    def batch_at(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Inputs [K, B, ...] and targets [K, B] of one step."""
-        index = self._index[step]
-        flat = index.reshape(-1)
-        inputs = [x.index_select(0, flat).view(*index.shape, *x.shape[1:]) for x in self._inputs]
-        return inputs, self._target.index_select(0, flat).view(index.shape)
-
-
-class _Masks:
-    """Scaled dropout masks per step, from each lane's own stream; none where no lane drops anything."""
-
-    def __init__(self, slots: list[_Slot], stack: Stack, steps: int, device: torch.device) -> None:
-        self._stack, self._steps, self._device = stack, steps, device
-        rates = np.array([s.rates for s in slots], dtype=np.float64).reshape(len(slots), -1)
-        self._on = rates.size > 0 and bool((rates > 0).any())
-        if not self._on:
-            return
-        self._lanes = [
-            MaskStream(s.lane.seed, s.epoch) if max(s.rates) > 0 else None for s in slots
-        ]
-        calls = rates[:, [owner for owner, _ in stack.mask_shapes]]  # [K, calls]
-        thresholds = [[min(keep_threshold(r), 2**15 - 1) for r in row] for row in calls]
-        self._thresholds = torch.tensor(thresholds, dtype=torch.int16, device=device)
-        scales = np.where(calls < 1, 1 / np.maximum(1 - calls, 1e-9), 0.0)
-        self._scales = torch.from_numpy(scales.astype(np.float32)).to(device)
-        self._width = sum(stack.mask_sizes)
-        self._block = max(1, min(steps, _MASK_BYTES // (2 * self._width)))
-        self._bits = torch.empty(0)
-
-    def at(self, step: int) -> list[torch.Tensor]:
-        """One mask [K, *shape] per dropout call: 0, or 1 / (1 - rate)."""
-        if not self._on:
-            return []
-        within = step % self._block
-        if within == 0:
-            size = min(self._block, self._steps - step)
-            full = torch.full((size, self._width), 2**15 - 1, dtype=torch.int16)
-            drawn = [full if lane is None else lane.draw(size, self._width) for lane in self._lanes]
-            self._bits = torch.stack(drawn, dim=1).to(self._device)  # [S, K, width]
-        masks = []
-        parts = torch.split(self._bits[within], self._stack.mask_sizes, dim=1)
-        for call, (bits, (_, shape)) in enumerate(zip(parts, self._stack.mask_shapes, strict=True)):
-            kept = bits[:, : math.prod(shape)] >= self._thresholds[:, call : call + 1]
-            scaled = kept.to(torch.float32).mul_(self._scales[:, call : call + 1])
-            masks.append(scaled.view(-1, *shape))
-        return masks
-
-
 def _ranked(*values: float) -> tuple[float, ...]:
     """For comparing epochs: an undefined score is worse than any."""
     return tuple(v if math.isfinite(v) else -math.inf for v in values)
-
-
-def balanced_weights(target: torch.Tensor, classes: int) -> torch.Tensor:
-    """Class weights n / (classes * count), float32 [classes] (scikit-learn's "balanced"); 0 for an absent class."""
-    counts = torch.bincount(target.cpu(), minlength=classes).double()
-    return torch.where(counts > 0, len(target) / (classes * counts), 0.0).float()
 
 
 def _groups(families: list[str]) -> list[tuple[str, slice]]:
     """Runs of equal names: (name, rows)."""
     starts = [i for i, f in enumerate(families) if i == 0 or f != families[i - 1]]
     return [(families[a], slice(a, b)) for a, b in zip(starts, [*starts[1:], len(families)], strict=True)]
-
-
-def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:

@@ -13,8 +13,6 @@ import hashlib
 import numpy as np
 import torch
 
-_MASK_BITS = 16  # one dropout decision; rates are rounded to multiples of 1/65536
-
 
 def stream_seed(seed: int, *path: object) -> int:
     """A 63-bit seed for one named stream of one lane (SHA-256 of the path, so streams do not overlap)."""
@@ -61,5 +59,5 @@ class MaskStream:
 
 
 def keep_threshold(rate: float) -> int:
-    """A 16-bit draw keeps its unit when it is at least this; -32768 keeps all."""
-    return round(rate * 2**_MASK_BITS) - 2 ** (_MASK_BITS - 1)
+    """A 16-bit draw keeps its unit when it is at least this; -32768 keeps all. Rates round to 1/65,536."""
+    return round(rate * 65536) - 32768

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lanewise.engine.lane import Goal, Lane, SplitTensors
-from lanewise.engine.pool import balanced_weights
+from lanewise.engine.losses import balanced_weights
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
 from lanewise.engine.schedules import Plateau, factors
 
@@ -56,8 +56,9 @@ def _loss(goal: Goal, lane: Lane, split: SplitTensors, out: torch.Tensor, y: tor
         balanced = lane.config["class_weight"] == "balanced"
         weight = balanced_weights(split.train_target, goal.classes) if balanced else None
         return F.cross_entropy(out, y, weight, label_smoothing=float(lane.config["label_smoothing"]))
-    error = {"mse": F.mse_loss, "huber": F.huber_loss, "mae": F.l1_loss}[goal.loss]
-    return error(out.squeeze(-1), y)
+    if goal.loss == "mse":
+        return F.mse_loss(out.squeeze(-1), y)
+    return F.huber_loss(out.squeeze(-1), y) if goal.loss == "huber" else F.l1_loss(out.squeeze(-1), y)
 
 
 def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, float]], nn.Module]:
@@ -97,7 +98,7 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
             optimizer.zero_grad()
             out = module(*(x[index] for x in split.train))
             loss = _loss(goal, lane, split, out, split.train_target[index])
-            loss.backward()
+            torch.autograd.backward(loss)
             if clip:
                 nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], clip)
             optimizer.step()

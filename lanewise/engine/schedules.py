@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "warm_restarts", "cyclic", "step", "plateau", "ramp")
 
 
-def factors(config: Mapping[str, Any], steps: np.ndarray, total: int, per_epoch: int) -> np.ndarray:
+def factors(config: Mapping[str, Any], steps: npt.NDArray[np.int64], total: int, per_epoch: int) -> Array:
     """Factors of the base learning rate.
 
     Args:
@@ -34,9 +37,10 @@ def factors(config: Mapping[str, Any], steps: np.ndarray, total: int, per_epoch:
     kind = config["schedule"]
     floor = float(config.get("min_lr_factor", 0.0))
     if kind == "ramp":
-        return np.exp(np.log(float(config["ramp_ratio"])) * t / max(total - 1, 1))
+        climb: Array = np.exp(np.log(float(config["ramp_ratio"])) * t / max(total - 1, 1))
+        return climb
     if kind == "cosine":
-        shape = _cosine(t / total, floor)
+        shape: Array = _cosine(t / total, floor)
     elif kind == "one_cycle":
         shape = _one_cycle(t, total)
     elif kind == "warm_restarts":
@@ -51,34 +55,37 @@ def factors(config: Mapping[str, Any], steps: np.ndarray, total: int, per_epoch:
     return shape * _warmup(t, float(config.get("warmup", 0.0)) * total)
 
 
-def _cosine(progress: np.ndarray, floor: float) -> np.ndarray:
-    return floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * progress))
+def _cosine(progress: Array, floor: float) -> Array:
+    shape: Array = floor + (1 - floor) * 0.5 * (1 + np.cos(np.pi * progress))
+    return shape
 
 
-def _warmup(t: np.ndarray, length: float) -> np.ndarray:
+def _warmup(t: Array, length: float) -> Array:
     return np.minimum(1.0, (t + 1) / length) if length >= 1 else np.ones_like(t)
 
 
-def _one_cycle(t: np.ndarray, total: int) -> np.ndarray:
+def _one_cycle(t: Array, total: int) -> Array:
     """From 1/25 of the rate up to it over 30 % of the steps, then down to 1/250,000 (torch's defaults)."""
     start, end = 1 / 25, 1 / 25 / 1e4
     peak = 0.3 * total - 1
     last = total - 1
 
-    def anneal(a: float, b: float, share: np.ndarray) -> np.ndarray:
-        return b + (a - b) / 2 * (1 + np.cos(np.pi * share))
+    def anneal(a: float, b: float, share: Array) -> Array:
+        shape: Array = b + (a - b) / 2 * (1 + np.cos(np.pi * share))
+        return shape
 
     up = anneal(start, 1.0, t / peak) if peak > 0 else np.ones_like(t)
     down = anneal(1.0, end, (t - peak) / max(last - peak, 1e-12))
     return np.where(t <= peak, up, down)
 
 
-def _triangle(t: np.ndarray, period: int, floor: float) -> np.ndarray:
+def _triangle(t: Array, period: int, floor: float) -> Array:
     """From `floor` up to 1 and back within `period` steps (torch's CyclicLR, mode triangular)."""
     half = max(period / 2, 1)
     cycle = np.floor(1 + t / (2 * half))
     x = np.abs(t / half - 2 * cycle + 1)
-    return floor + (1 - floor) * np.maximum(0.0, 1 - x)
+    shape: Array = floor + (1 - floor) * np.maximum(0.0, 1 - x)
+    return shape
 
 
 class Plateau:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,13 +53,14 @@ class _LaneBatchNorm(nn.Module):
             raise NotStackableError("batch normalisation without momentum or running statistics")
         self.eps, self.momentum = float(original.eps), float(original.momentum)  # type: ignore[arg-type]
         self.weight, self.bias = original.weight, original.bias
-        self.register_buffer("running_mean", original.running_mean)
-        self.register_buffer("running_var", original.running_var)
+        self.register_buffer("running_mean", original.get_buffer("running_mean"))
+        self.register_buffer("running_var", original.get_buffer("running_var"))
         self.fresh: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         view = (1, -1) + (1,) * (x.dim() - 2)
-        mean, var = self.running_mean, self.running_var
+        old_mean, old_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        mean, var = old_mean, old_var
         if self.training:
             dims = [d for d in range(x.dim()) if d != 1]
             mean = x.mean(dims)
@@ -67,11 +68,13 @@ class _LaneBatchNorm(nn.Module):
             n = x.numel() // x.shape[1]
             kept = 1 - self.momentum
             self.fresh = (
-                kept * self.running_mean + self.momentum * mean.detach(),  # type: ignore[operator]
-                kept * self.running_var + self.momentum * (n / max(n - 1, 1)) * var.detach(),  # type: ignore[operator]
+                kept * old_mean + self.momentum * mean.detach(),
+                kept * old_var + self.momentum * (n / max(n - 1, 1)) * var.detach(),
             )
-        x = (x - mean.view(view)) * torch.rsqrt(var.view(view) + self.eps)  # type: ignore[operator, union-attr]
-        return x if self.weight is None else x * self.weight.view(view) + self.bias.view(view)  # type: ignore[operator, union-attr]
+        x = (x - mean.view(view)) * torch.rsqrt(var.view(view) + self.eps)
+        if not isinstance(self.weight, torch.Tensor) or not isinstance(self.bias, torch.Tensor):
+            return x
+        return x * self.weight.view(view) + self.bias.view(view)
 
 
 class NotStackableError(Exception):
@@ -133,7 +136,7 @@ class Stack:
         modules = dict(self._module.named_modules())
         self._dropouts = [m for m in modules.values() if isinstance(m, _LaneDropout)]
         self._norms = {n: m for n, m in modules.items() if isinstance(m, _LaneBatchNorm)}
-        self._map = vmap if stacked else _loop
+        self._map: Callable[[Lane], Lane] = vmap if stacked else _loop
         self._probe(sample)
 
     def _probe(self, sample: Sequence[torch.Tensor]) -> None:
@@ -226,10 +229,15 @@ class Stack:
             dropout.masks = own or None
 
 
-def _loop(function):  # noqa: ANN001, ANN202 - the signature of vmap
+Lane = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+
+def _loop(function: Lane) -> Lane:
     """vmap's slow stand-in for networks it refuses: one lane after another."""
 
-    def mapped(tensors, masks, *inputs):  # noqa: ANN001, ANN002, ANN202
+    def mapped(
+        tensors: Mapping[str, torch.Tensor], masks: Sequence[torch.Tensor], *inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         rows = inputs[0].shape[0]
         done = [
             function({n: t[k] for n, t in tensors.items()}, [m[k] for m in masks], *(x[k] for x in inputs))

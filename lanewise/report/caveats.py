@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lanewise.report.document import Notes, Section, section
-from lanewise.report.facts import Facts, Range
-from lanewise.report.wording import counted, decimals, fixed, metric_words, percent, short
+from lanewise.report.facts import Facts
+from lanewise.report.parts import Range
+from lanewise.report.wording import counted, decimals, few, fixed, metric_words, percent, short
 
 EDGE = 0.03  # share of a range, on its scale, that counts as its edge
 FEW_ROWS = 200  # sealed rows below which a score's interval is wider than most gains
@@ -107,14 +108,14 @@ def _seal(facts: Facts) -> list[str]:
 
 
 def _data(facts: Facts) -> list[str]:
-    notes = []
+    """The warnings about the data; those that say the same of several columns as one."""
+    columns: dict[str, list[str]] = {}
     for warning in facts.dataset.get("warnings") or []:
-        if isinstance(warning, dict):
-            head = f"{warning['column']}: " if warning.get("column") else ""
-            notes.append(f"{head}{warning.get('message') or warning.get('code') or ''}")
-        else:
-            notes.append(str(warning))
-    return notes
+        record = warning if isinstance(warning, dict) else {"message": warning}
+        found = columns.setdefault(str(record.get("message") or record.get("code") or ""), [])
+        if record.get("column"):
+            found.append(str(record["column"]))
+    return [f"{few(names)}: {text}" if names else text for text, names in columns.items()]
 
 
 def _folds(facts: Facts) -> list[str]:

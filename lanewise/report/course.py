@@ -9,8 +9,9 @@ from collections import Counter
 
 from lanewise.report import plots_course, plots_space
 from lanewise.report.document import Block, Section, Table, Text, section, table
-from lanewise.report.facts import Facts, Trial
+from lanewise.report.facts import Facts
 from lanewise.report.importance import Importance, importance
+from lanewise.report.parts import Trial
 from lanewise.report.pictures import picture
 from lanewise.report.wording import (
     NOTHING,

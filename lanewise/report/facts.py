@@ -6,98 +6,24 @@ reader has to know which stages ran. It words nothing and draws nothing.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from lanewise.intervals import Interval, no_interval
-from lanewise.report.records import Records, plain
+from lanewise.report.parts import (
+    Candidate,
+    Json,
+    Ramp,
+    Range,
+    Trial,
+    dicts,
+    mapping,
+    read_ramp,
+    read_range,
+    read_trial,
+)
+from lanewise.report.records import Records
 from lanewise.report.wording import finite
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial; `value` is its best objective, in the metric's natural direction."""
-
-    number: int
-    config: Json
-    state: str
-    reason: str | None
-    value: float | None
-    epochs: int
-    best_epoch: int | None
-    curve: list[Mapping[str, Any]]
-    control: bool
-
-    def course(self, key: str) -> list[float | None]:
-        """One value per epoch of `train/loss` or `valid/<metric>`; None where it is no number."""
-        return [finite(row.get(key)) for row in self.curve]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A contender or baseline; `values` holds the objective in each fold."""
-
-    name: str
-    kind: str
-    values: list[float | None]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the folds that have a value; None without any."""
-        known = [v for v in self.values if v is not None]
-        return math.fsum(known) / len(known) if known else None
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """One optimiser's range test: S rates, and the loss by rate, nan where training blew up."""
-
-    name: str
-    rates: list[float]
-    median: list[float]
-    low: list[float]
-    high: list[float]
-    interval: tuple[float, float] | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a hyperparameter may be: `low` to `high`, or `choices`."""
-
-    name: str
-    low: float | None
-    high: float | None
-    log: bool
-    choices: tuple[Any, ...]
-    whole: bool
-
-    @property
-    def searched(self) -> bool:
-        """Whether there is more than one value."""
-        return len(self.choices) > 1 or (
-            self.low is not None and self.high is not None and self.low < self.high
-        )
-
-    def position(self, value: Any) -> float | None:
-        """Where a value lies, 0 at low (or the first choice) and 1 at high; None where it has no place."""
-        if self.choices:
-            places = [i for i, one in enumerate(self.choices) if one == value and type(one) is type(value)]
-            places = places or [i for i, one in enumerate(self.choices) if one == value]
-            return places[0] / max(len(self.choices) - 1, 1) if places else None
-        number = finite(value)
-        if number is None or self.low is None or self.high is None or not self.low < self.high:
-            return None
-        if self.log:
-            if number <= 0 or self.low <= 0:
-                return None
-            return math.log(number / self.low) / math.log(self.high / self.low)
-        return (number - self.low) / (self.high - self.low)
 
 
 class Facts:
@@ -110,17 +36,17 @@ class Facts:
     """
 
     def __init__(self, records: Records) -> None:
-        self.study = _part(records.study)
-        self.dataset = _part(records.dataset)
-        self.search = _part(records.search)
-        self.evaluation = _part(records.evaluation)
-        self.test = _part(records.test)
-        self.version = _part(records.version)
-        self.curve = _part(records.lr_curve)
-        self.timings = {k: s for k, v in _part(records.timings).items() if (s := finite(v)) is not None}
-        self.links: dict[str, str] = {k: str(v) for k, v in _part(records.links).items()}
+        self.study = mapping(records.study)
+        self.dataset = mapping(records.dataset)
+        self.search = mapping(records.search)
+        self.evaluation = mapping(records.evaluation)
+        self.test = mapping(records.test)
+        self.version = mapping(records.version)
+        self.curve = mapping(records.lr_curve)
+        self.timings = {k: s for k, v in mapping(records.timings).items() if (s := finite(v)) is not None}
+        self.links: dict[str, str] = {k: str(v) for k, v in mapping(records.links).items()}
         self.environment: dict[str, str] = {
-            k: str(v) for k, v in _part(records.environment).items() if v is not None
+            k: str(v) for k, v in mapping(records.environment).items() if v is not None
         }
 
     @property
@@ -163,7 +89,7 @@ class Facts:
     @property
     def target(self) -> str:
         """Name of the target column, or empty."""
-        return str(self._target.get("name") or _part(self.study.get("data")).get("target") or "")
+        return str(self._target.get("name") or mapping(self.study.get("data")).get("target") or "")
 
     @cached_property
     def classes(self) -> list[str]:
@@ -173,16 +99,16 @@ class Facts:
     @cached_property
     def class_counts(self) -> dict[str, int]:
         """Class -> development rows, in the order of the codes; empty for regression."""
-        return {name: int(finite(count) or 0) for name, count in _part(self._target.get("classes")).items()}
+        return {name: int(finite(count) or 0) for name, count in mapping(self._target.get("classes")).items()}
 
     @property
     def _target(self) -> Json:
-        return _part(self.dataset.get("target"))
+        return mapping(self.dataset.get("target"))
 
     @cached_property
     def trials(self) -> list[Trial]:
         """All trials by number."""
-        return sorted((_trial(t) for t in _parts(self.search.get("trials"))), key=lambda t: t.number)
+        return sorted((read_trial(t) for t in dicts(self.search.get("trials"))), key=lambda t: t.number)
 
     @cached_property
     def complete(self) -> list[Trial]:
@@ -225,21 +151,25 @@ class Facts:
     @cached_property
     def winning_config(self) -> Json:
         """Active hyperparameters of the winner."""
-        for candidate in _parts(self.evaluation.get("candidates")):
+        for candidate in dicts(self.evaluation.get("candidates")):
             if candidate.get("name") == self.winner and candidate.get("config"):
-                return _part(candidate["config"])
+                return mapping(candidate["config"])
         return self.winning_trial.config if self.winning_trial else {}
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """Contenders and baselines of the cross-validation."""
+        """Contenders and baselines; a fold in which nobody has the objective does not count."""
+        records = dicts(self.evaluation.get("candidates"))
+        rows = [[finite(v) for v in mapping(r.get("scores")).get(self.metric) or []] for r in records]
+        folds = max(map(len, rows), default=0)
+        counted = [j for j in range(folds) if any(j < len(row) and row[j] is not None for row in rows)]
         return [
             Candidate(
-                str(c.get("name") or ""),
-                str(c.get("kind") or ""),
-                [finite(v) for v in _part(c.get("scores")).get(self.metric) or []],
+                str(record.get("name") or ""),
+                str(record.get("kind") or ""),
+                [row[j] if j < len(row) else None for j in counted],
             )
-            for c in _parts(self.evaluation.get("candidates"))
+            for record, row in zip(records, rows, strict=True)
         ]
 
     def candidate(self, name: str) -> Candidate | None:
@@ -269,7 +199,7 @@ class Facts:
 
     def sealed(self, part: str, metric: str | None = None) -> Interval:
         """A score on the sealed rows; `part` is "scores" or "default_scores"."""
-        return interval(_part(self.test.get(part)).get(metric or self.metric))
+        return interval(mapping(self.test.get(part)).get(metric or self.metric))
 
     @cached_property
     def confusion(self) -> list[list[int]]:
@@ -281,7 +211,9 @@ class Facts:
     @cached_property
     def ramps(self) -> list[Ramp]:
         """The range test by optimiser."""
-        found = [_ramp(name, _part(family)) for name, family in _part(self.curve.get("families")).items()]
+        found = [
+            read_ramp(name, mapping(family)) for name, family in mapping(self.curve.get("families")).items()
+        ]
         return [ramp for ramp in found if ramp.rates]
 
     @cached_property
@@ -296,10 +228,15 @@ class Facts:
 
     def _ranges(self, part: str) -> dict[str, Range]:
         found = {
-            name: _range(name, _part(r))
-            for name, r in _part(_part(self.search.get("space")).get(part)).items()
+            name: read_range(name, mapping(r))
+            for name, r in mapping(mapping(self.search.get("space")).get(part)).items()
         }
-        return {name: r for name, r in found.items() if r.searched}
+        return {name: r for name, r in found.items() if r.searched and name in self._active}
+
+    @cached_property
+    def _active(self) -> set[str]:
+        """Hyperparameters that had an effect in at least one trial."""
+        return {name for trial in self.trials for name in trial.config}
 
 
 def direction_of(metric: str) -> str | None:
@@ -311,59 +248,10 @@ def direction_of(metric: str) -> str | None:
 
 def interval(value: Any) -> Interval:
     """An interval from its record; without a value where there is none."""
-    record = _part(value)
+    record = mapping(value)
     confidence = finite(record.get("confidence")) or 0.95
     method = str(record.get("method") or "")
     estimate, low, high = (finite(record.get(key)) for key in ("estimate", "low", "high"))
     if low is None or high is None:
         return no_interval(estimate, confidence, method)
     return Interval(estimate, low, high, confidence, method)
-
-
-def _part(value: Any) -> Json:
-    found = plain(value)
-    return found if isinstance(found, dict) else {}
-
-
-def _parts(value: Any) -> list[Json]:
-    return [part for part in value or [] if isinstance(part, dict)]
-
-
-def _ramp(name: str, record: Json) -> Ramp:
-    rates = [rate for r in record.get("rates") or [] if (rate := finite(r)) is not None and rate > 0]
-
-    def curve(key: str) -> list[float]:
-        values = [math.nan if (found := finite(v)) is None else found for v in record.get(key) or []]
-        return values if len(values) == len(rates) else [math.nan] * len(rates)
-
-    ends = [finite(end) for end in record.get("interval") or []]
-    interval = (ends[0], ends[1]) if len(ends) == 2 and ends[0] is not None and ends[1] is not None else None
-    reason = str(record.get("reason") or "")
-    return Ramp(name, rates, curve("median"), curve("low"), curve("high"), interval, reason)
-
-
-def _trial(record: Json) -> Trial:
-    best = record.get("best_epoch")
-    return Trial(
-        number=int(record.get("number") or 0),
-        config=_part(record.get("config")),
-        state=str(record.get("state") or "failed"),
-        reason=record.get("reason"),
-        value=finite(record.get("value")),
-        epochs=int(record.get("epochs") or 0),
-        best_epoch=best if isinstance(best, int) else None,
-        curve=[row for row in record.get("curve") or [] if isinstance(row, Mapping)],
-        control=bool(record.get("control")),
-    )
-
-
-def _range(name: str, record: Json) -> Range:
-    low, high, step = record.get("low"), record.get("high"), record.get("step")
-    return Range(
-        name=name,
-        low=finite(low),
-        high=finite(high),
-        log=bool(record.get("log")),
-        choices=tuple(record.get("choices") or ()),
-        whole=all(isinstance(x, int | None) for x in (low, high, step)),
-    )

@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lanewise.report.facts import Facts, Range, Trial
+from lanewise.report.facts import Facts
+from lanewise.report.parts import Range, Trial
 from lanewise.report.wording import counted
 
 Array = npt.NDArray[np.float64]
@@ -125,12 +127,12 @@ def _permuted(columns_ND: Array, ranks_N: Array) -> tuple[Array, float]:
     return np.array(grown) / (2 * total), float(1 - errors.mean() / total)
 
 
-def _shuffled(forest: object, columns_ND: Array, ranks_N: Array, rng: np.random.Generator) -> Array:
+def _shuffled(forest: Any, columns_ND: Array, ranks_N: Array, rng: np.random.Generator) -> Array:
     """Mean squared error with each column shuffled in turn, [D]; all shuffles in one prediction."""
     rows, width = columns_ND.shape
     stack = np.tile(columns_ND, (width, SHUFFLES, 1, 1))  # [D, S, N, D]
     for column in range(width):
         for shuffle in range(SHUFFLES):
             stack[column, shuffle, :, column] = rng.permutation(columns_ND[:, column])
-    found = forest.predict(stack.reshape(-1, width)).reshape(width, SHUFFLES, rows)  # type: ignore[attr-defined]  # scikit-learn ships no types
+    found = forest.predict(stack.reshape(-1, width)).reshape(width, SHUFFLES, rows)
     return np.asarray(((found - ranks_N) ** 2).mean((1, 2)))

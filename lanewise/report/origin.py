@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from lanewise.report.document import Block, Code, Links, Section, Text, section, table
 from lanewise.report.facts import Facts
-from lanewise.report.wording import counted, finite, joined, metric_words, percent, thousands
+from lanewise.report.wording import counted, few, finite, joined, metric_words, percent, thousands
 
 HARMLESS = ("http", "https", "file")
-MOST_LISTED = 12
 
 
 def use(facts: Facts) -> Section | None:
@@ -50,7 +49,7 @@ def data(facts: Facts) -> Section | None:
     ]
     kinds = Counter(str(kind) for kind in (record.get("columns") or {}).values())
     missing = [name for name, count in (record.get("missing") or {}).items() if count]
-    dropped = [f"{name}: {why}" for name, why in (record.get("dropped") or {}).items()]
+    dropped = [str(name) for name in record.get("dropped") or {}]
     cells = [
         ("source", str(record.get("source") or (facts.study.get("data") or {}).get("source") or "")),
         (
@@ -62,8 +61,8 @@ def data(facts: Facts) -> Section | None:
             "columns used",
             joined(counted(n, kind) for kind, n in kinds.items()).replace("categorys", "categories"),
         ),
-        ("with missing values", _few(missing)),
-        ("not used", _few(dropped)),
+        ("with missing values", few(missing)),
+        ("not used", few(dropped)),
         (
             "objective",
             f"{metric_words(facts.metric)}{_reason(record.get('metric_reason'))}" if facts.metric else "",
@@ -116,15 +115,9 @@ def _target(facts: Facts) -> str:
         return facts.target
     total = sum(facts.class_counts.values())
     shares = [
-        f"{name} {percent(count / total) if total else ''}".strip()
-        for name, count in facts.class_counts.items()
+        f"{name} ({percent(count / total)})" if total else name for name, count in facts.class_counts.items()
     ]
-    return f"{facts.target}, {len(shares)} classes: {_few(shares)}"
-
-
-def _few(parts: list[str]) -> str:
-    more = len(parts) - MOST_LISTED
-    return ", ".join(parts) if more <= 0 else f"{', '.join(parts[:MOST_LISTED])} and {more} more"
+    return f"{facts.target}, {len(shares)} classes: {few(shares)}"
 
 
 def _reason(reason: object) -> str:

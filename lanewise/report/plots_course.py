@@ -9,7 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 from lanewise.report.canvas import Ink, log_axis, robust_limits, sheet
-from lanewise.report.facts import Facts, Ramp
+from lanewise.report.facts import Facts
+from lanewise.report.parts import Ramp
 from lanewise.report.plots_outcome import WIDTH
 from lanewise.report.wording import cut, metric_words
 

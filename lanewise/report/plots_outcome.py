@@ -6,12 +6,14 @@ They compute nothing that is printed as a number elsewhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from lanewise.intervals import Interval
 from lanewise.report.canvas import Ink, robust_limits, sheet
-from lanewise.report.facts import Facts, Trial
-from lanewise.report.wording import MINUS, candidate_words, cut, decimals, finite, metric_words, signed
+from lanewise.report.facts import Facts
+from lanewise.report.parts import Candidate, Trial
+from lanewise.report.wording import MINUS, candidate_words, cut, decimals, finite, fixed, metric_words, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 950  # CSS pixels of a full-width picture
 MOST_SHARES = 8  # classes up to which a confusion matrix shows shares beside the counts
 MOST_NUMBERED = 16  # classes up to which a confusion matrix shows its counts
+_BESIDE: Any = ("axes fraction", "data")  # a place across the axes, at the height of a row
 MOST_NAMED = 40  # classes up to which it names them
 
 
@@ -84,25 +87,22 @@ def folds(facts: Facts, ink: Ink) -> Figure | None:
     known.sort(key=lambda pair: facts.sign * pair[1])
     figure, (axes,) = sheet(WIDTH, 70 + 27 * len(known))
     places = decimals(None, None, *(mean for _, mean in known))
+    low, high = _fold_limits([c for c, _ in known])
     for y, (candidate, mean) in enumerate(known):
-        colour = (
-            ink.tuned
-            if candidate.name == facts.winner
-            else ink.other
-            if candidate.kind == "default"
-            else ink.base
-        )
-        values = [v for v in candidate.values if v is not None]
+        plain = ink.other if candidate.kind == "default" else ink.base
+        colour = ink.tuned if candidate.name == facts.winner else plain
+        values = [v for v in candidate.values if v is not None and low <= v <= high]
         axes.plot(values, [y] * len(values), "o", color=colour, markersize=4.5, alpha=0.4, markeredgewidth=0)
-        axes.plot([mean], [y], "|", color=colour, markersize=16, markeredgewidth=2.6)
+        if low <= mean <= high:
+            axes.plot([mean], [y], "|", color=colour, markersize=16, markeredgewidth=2.6)
+        else:
+            place, text = (0.0, " ← beyond the axis") if mean < low else (1.0, "beyond the axis → ")
+            side: Any = {"ha": "left" if mean < low else "right", "color": ink.muted}
+            axes.annotate(text, (place, y), xycoords=_BESIDE, va="center", fontsize=8.5, **side)
         axes.annotate(
-            f"{mean:.{places}f}",
-            (1.01, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            color=ink.ink,
-            fontsize=8.5,
+            fixed(mean, places), (1.01, y), xycoords=_BESIDE, va="center", color=ink.ink, fontsize=8.5
         )
+    axes.set_xlim(low, high)
     names = [_label(facts, candidate.name) for candidate, _ in known]
     axes.set_yticks(range(len(known)), names)
     axes.tick_params(axis="y", length=0, labelcolor=ink.ink)
@@ -110,6 +110,20 @@ def folds(facts: Facts, ink: Ink) -> Figure | None:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(f"{_unit(facts)} in each fold    ({_better(facts)})")
     return figure
+
+
+def _fold_limits(candidates: Sequence[Candidate]) -> tuple[float, float]:
+    """Ends of the axis: all folds of all candidates, without the dummy where it would squeeze the others."""
+    others = [v for c in candidates if c.name != "dummy" for v in c.values if v is not None]
+    dummy = [v for c in candidates if c.name == "dummy" for v in c.values if v is not None]
+    if not others:
+        others = dummy
+    low, high = min(others), max(others)
+    reach = 1.5 * (high - low)
+    if dummy and (low - reach <= min(dummy) and max(dummy) <= high + reach):
+        low, high = min(low, *dummy), max(high, *dummy)
+    margin = 0.04 * (high - low) or 0.02 * abs(high) or 0.5
+    return low - margin, high + margin
 
 
 def _label(facts: Facts, name: str) -> str:
@@ -177,12 +191,12 @@ def confusion(facts: Facts, ink: Ink) -> Figure | None:
                     [j - 0.48, j + 0.48, j + 0.48, j - 0.48],
                     [i - 0.48, i - 0.48, i + 0.48, i + 0.48],
                     color=colour,
-                    alpha=0.08 + 0.82 * share,
+                    alpha=0.15 + 0.75 * share,
                     linewidth=0,
                 )
             if size <= MOST_NUMBERED:
                 text = ink.paper if share > 0.55 else ink.ink if count else ink.muted
-                label = f"{count}\n{100 * share:.0f} %" if size <= MOST_SHARES else str(count)
+                label = f"{count}\n{100 * share:.0f} %" if count and size <= MOST_SHARES else str(count)
                 axes.text(j, i, label, ha="center", va="center", color=text, fontsize=9, linespacing=1.3)
     step = 1 if size <= MOST_NAMED else -(-size // MOST_NAMED)
     ticks = range(0, size, step)

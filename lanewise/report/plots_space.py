@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lanewise.report.canvas import Ink, log_axis, robust_limits, sheet
-from lanewise.report.facts import Facts, Range, Trial
+from lanewise.report.facts import Facts
 from lanewise.report.importance import Importance
+from lanewise.report.parts import Range, Trial
 from lanewise.report.plots_outcome import WIDTH
 from lanewise.report.wording import cut, decimals, finite, fixed, metric_words, short
 

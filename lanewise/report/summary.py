@@ -54,7 +54,8 @@ def _scores(facts: Facts) -> list[tuple[str, str]]:
     rows = []
     tuned, default, lead = facts.sealed("scores"), facts.sealed("default_scores"), facts.sealed_difference
     if tuned.estimate is not None:
-        places = decimals(lead.low, lead.high, tuned.estimate, default.estimate)
+        judged = tuned if facts.winner == "default" else lead
+        places = decimals(judged.low, judged.high, tuned.estimate, default.estimate)
         text = f"{metric} {fixed(tuned.estimate, places)} on {counted(int(facts.test.get('n') or 0), 'row')}"
         if tuned.low is not None:
             text += f" ({fixed(tuned.low, places)} to {fixed(tuned.high, places)})"

@@ -10,7 +10,8 @@ from typing import Any
 from lanewise.report import plots_outcome
 from lanewise.report.caveats import edges
 from lanewise.report.document import Block, Section, Table, Text, section, table
-from lanewise.report.facts import Facts, Range
+from lanewise.report.facts import Facts
+from lanewise.report.parts import Range
 from lanewise.report.pictures import picture
 from lanewise.report.wording import (
     NOTHING,
@@ -22,7 +23,6 @@ from lanewise.report.wording import (
     metric_words,
     percent,
     short,
-    signed,
     the,
     thousands,
 )
@@ -67,11 +67,11 @@ def selection(facts: Facts) -> Section | None:
     own = finite(record.get("default_gap"))
     if own is not None and gap > 0 and trial != "default":
         texts.append(
-            f"The default, which nobody selected, differs by {signed(own, places)} between the same rows: "
-            + "that part is the rows, the rest is selection."
+            f"The default, which nobody selected, looks {fixed(abs(own), places)} "
+            + f"{'better' if own > 0 else 'worse'} there. What is between the two is what selection adds."
         )
     lost, relative = finite(record.get("overtuning")), finite(record.get("relative"))
-    if lost is not None and lost > 0:
+    if lost is not None and round(lost, places) > 0:
         share = "" if relative is None else f", {percent(relative)} of what tuning gains over the default"
         texts.append(
             "Overtuning: by cross-validation another finalist is better than the search's choice by "

@@ -6,7 +6,7 @@ Used by every other file of the report; knows no record. A missing value is a da
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ NOTHING = "\u2013"  # a dash
 GAP = "\u00a0"  # a space at which no line breaks
 MINUS = "\u2212"
 MOST_DECIMALS = 6
+MOST_LISTED = 12
 
 METRIC_WORDS = {
     "roc_auc": "ROC AUC",
@@ -64,10 +65,8 @@ def decimals(low: float | None, high: float | None, *values: float | None) -> in
     known = [abs(v) for v in (low, high, *values) if v is not None]
     size = max(known, default=0.0)
     half = (high - low) / 2 if low is not None and high is not None else 0.0
-    if half > 0:
-        found = -math.floor(math.log10(half))
-    else:
-        found = 3 - math.floor(math.log10(size)) - 1 if size > 0 else 2
+    exponent = math.floor(math.log10(half or size)) if half or size else 0
+    found = -exponent if half else 2 - exponent  # one digit of the half width, or three of the value
     found = min(max(found, 2 if size < 10 else 0), MOST_DECIMALS)
     for end in (low, high):
         extra = 0
@@ -157,6 +156,12 @@ def joined(parts: Iterable[str]) -> str:
     """ "a, b and c"."""
     words = list(parts)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def few(parts: Sequence[str]) -> str:
+    """ "a, b, c and 8 more"."""
+    more = len(parts) - MOST_LISTED
+    return ", ".join(parts) if more <= 0 else f"{', '.join(parts[:MOST_LISTED])} and {more} more"
 
 
 def cut(text: str, longest: int) -> str:

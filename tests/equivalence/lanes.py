@@ -68,7 +68,9 @@ def lane(key: int, epochs: int = 3, config: dict[str, Any] | None = None, **how:
     return Lane(key, seed, own, network(seed, **how), f"{how}", epochs, batch=32)
 
 
-def run(lanes: list[Lane], splits: list[SplitTensors], goal: Goal = CLASSES, **engine: Any) -> dict[Any, list[Report]]:
+def run(
+    lanes: list[Lane], splits: list[SplitTensors], goal: Goal = CLASSES, **engine: Any
+) -> dict[Any, list[Report]]:
     """Train lanes to their end; each one's reports."""
     trainer = Engine(splits, goal, lanes=len(lanes), **engine)
     for one in lanes:

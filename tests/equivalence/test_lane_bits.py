@@ -33,7 +33,9 @@ def bits(reports: dict[Any, list[Any]], key: int) -> list[Any]:
     ],
     ids=str,
 )
-def test_bits_do_not_depend_on_the_number_of_lanes_threads_or_chunks(how: dict[str, Any], threads: int) -> None:
+def test_bits_do_not_depend_on_the_number_of_lanes_threads_or_chunks(
+    how: dict[str, Any], threads: int
+) -> None:
     data = split(rows=330)
     before = torch.get_num_threads()
     alone = {k: bits(run([lane(k, epochs=2, **how)], [data]), k) for k in (0, 5, 63)}

@@ -42,12 +42,18 @@ def prepared(folder: Path, **search_options: Any) -> tuple[Study, Dataset, Space
     return study, prepare(study).dataset, build_space(study, network.space, network.defaults)
 
 
-def finish(study: Study, dataset: Dataset, space: Space, ledger: Ledger | None = None, stop_after: int | None = None):  # noqa: ANN201
+def finish(
+    study: Study, dataset: Dataset, space: Space, ledger: Ledger | None = None, stop_after: int | None = None
+):
     """The search's result, or None where it was stopped after some ticks."""
     metric = find_metric(dataset.metric, dataset.task)
     lanes = SearchLanes(Trainer(study, resolve("mlp"), dataset))
     goal = {"metric": metric.name, "direction": metric.direction}
-    loop = recorded_search(study, space, lanes, ledger, **goal) if ledger else search(study, space, lanes, **goal)
+    loop = (
+        recorded_search(study, space, lanes, ledger, **goal)
+        if ledger
+        else search(study, space, lanes, **goal)
+    )
     ticks = 0
     while True:
         try:
@@ -67,7 +73,9 @@ def table(result: SearchResult) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_random_search_of_64_trials_does_not_depend_on_lanes_or_threads(tmp_path: Path, threads: int) -> None:
+def test_a_random_search_of_64_trials_does_not_depend_on_lanes_or_threads(
+    tmp_path: Path, threads: int
+) -> None:
     tables = []
     try:
         for lanes in (1, 7, 64):

@@ -81,9 +81,7 @@ def test_each_lane_trains_on_its_own_split() -> None:
         expected, _ = reference.train(one, splits[one.split], CLASSES)
         got = [r.train_loss for r in curves[one.key]]
         assert np.allclose(got, [e["train/loss"] for e in expected], rtol=TOLERANCE)
-        assert curves[one.key][-1].scores["accuracy"] == pytest.approx(
-            expected[-1]["accuracy"], abs=1e-6
-        )
+        assert curves[one.key][-1].scores["accuracy"] == pytest.approx(expected[-1]["accuracy"], abs=1e-6)
 
 
 def test_a_network_that_vmap_refuses_runs_one_after_another_with_the_same_result() -> None:

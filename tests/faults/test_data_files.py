@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def run(
     return prepare(Study.model_validate({"name": "t", "data": study, "evaluate": {"folds": folds}}))
 
 
-def refusal(content: str | bytes, name: str = "t.csv", **data: object) -> DataError:
+def refusal(content: str | bytes, name: str = "t.csv", **data: Any) -> DataError:
     """The error a file is refused with; nothing is sealed before."""
     with pytest.raises(DataError) as caught:
         run(content, name, **data)
@@ -291,7 +292,7 @@ def test_E16_preprocessing_is_fitted_inside_the_fold(monkeypatch: pytest.MonkeyP
     seen = []
     fit = module.fit_preprocessor
 
-    def spy(frame: pd.DataFrame, *rest: object) -> object:
+    def spy(frame: pd.DataFrame, *rest: Any) -> object:
         seen.append(frame["x"].to_numpy().copy())
         return fit(frame, *rest)
 
@@ -541,7 +542,7 @@ def test_S15_no_text_of_an_export_starts_a_formula() -> None:
     assert cells["mixed"].tolist()[:2] == ["-1", "'=2"]
 
 
-CASES: dict[str, tuple[str | bytes, dict[str, object]]] = {
+CASES: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "header only": ("x,y\n", {}),
     "few rows": (rows(6), {}),
     "small class": (rows(60) + "3,c\n4,c\n5,c\n6,c\n", {}),

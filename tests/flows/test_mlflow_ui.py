@@ -320,5 +320,5 @@ def test_twenty_trials_are_compared_in_parallel_coordinates(pages: Pages, browse
     wanted = ["depth", "dropout", "log10_lr", "log10_weight_decay", "width", "objective"]
     browser.until(f"{json.dumps(wanted)}.every(name => {axes}.includes(name))")
     assert set(browser.js(axes)) <= set(VARYING) | {"objective", "train/loss", "valid/accuracy"}
-    browser.size(1600, 1000)
+    browser.size(1600, 720)
     browser.picture("mlflow-parallel-coordinates.png")

@@ -26,7 +26,9 @@ def test_cuda_training_equals_torch_optim_on_the_cpu(optimizer: str, norm: str) 
         assert np.allclose(got, [e["train/loss"] for e in expected], rtol=1e-3)
 
 
-@pytest.mark.parametrize("how", [{"width": 13}, {"width": 64, "rate": 0.2}, {"width": 130, "norm": "batch"}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"width": 13}, {"width": 64, "rate": 0.2}, {"width": 130, "norm": "batch"}], ids=str
+)
 def test_bits_do_not_depend_on_the_number_of_lanes_on_cuda(how: dict[str, Any]) -> None:
     data = split(rows=330)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +20,9 @@ LABELS = RNG.integers(0, 3, ROWS)
 VALUES = RNG.normal(size=ROWS)
 
 
-def leaks(columns: dict[str, object], target: np.ndarray, task: str, other: bool = True) -> list[str | None]:
+def leaks(
+    columns: Mapping[str, object], target: np.ndarray, task: str, other: bool = True
+) -> list[str | None]:
     """Names of the columns blamed, beside a column of noise that makes every row another one."""
     noise = {"noise": np.random.default_rng(9).normal(size=len(target))} if other else {}
     typed = infer_types(table_from_frame(pd.DataFrame({**columns, **noise}), "t"), {})
@@ -136,7 +140,7 @@ def test_twins_are_named_once() -> None:
         "metres": base, "feet": base * 3.28 + 1, "inverse": -base, "other": RNG.normal(size=ROWS),
         "id": pd.Series([f"i{i}" for i in range(ROWS)], dtype="str"),
     })
-    kinds = {name: "category" if name in ("word", "id") else "number" for name in frame}
+    kinds = {name: "category" if name in ("word", "id") else "number" for name in map(str, frame)}
     found = {note.column: note.message for note in checks.twins(frame, kinds)}
     assert set(found) == {"word", "feet", "inverse"}
     assert "`level`" in found["word"] and "`metres`" in found["feet"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,7 +202,7 @@ def test_a_category_needs_two_rows_and_255_have_a_code() -> None:
 
 def test_dates_become_days_and_circles() -> None:
     dates = pd.Series(
-        pd.to_datetime(["1970-01-02", "2024-01-01 06:00", "2024-07-01", None], format="ISO8601")
+        pd.to_datetime(["1970-01-02", "2024-01-01 06:00", "2024-07-01", ""], format="ISO8601")
     )
     parts = date_parts(dates)
     assert tuple(parts) == DATE_PARTS
@@ -233,7 +234,7 @@ def test_texts_are_read_as_what_the_column_is() -> None:
         ({"a": [1.0, np.inf, 2.0]}, "column `a` holds an infinite number"),
     ],
 )
-def test_a_cell_that_does_not_fit_is_named_with_its_row(change: dict[str, list[object]], words: str) -> None:
+def test_a_cell_that_does_not_fit_is_named_with_its_row(change: dict[str, list[Any]], words: str) -> None:
     data = dataset()
     fitted = data.preprocess(data.everything().train)
     with pytest.raises(DataError) as caught:

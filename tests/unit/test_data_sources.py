@@ -39,7 +39,7 @@ def cells(table: Table) -> list[list[Any]]:
 FRAME = pd.DataFrame(
     {
         "n": [0.1, -2.5, None, 1e300] * 5, "c": ["u", "ü", None, "w"] * 5,
-        "d": pd.to_datetime(["2024-01-05", None, "2023-12-31", "2020-02-29"] * 5),
+        "d": pd.to_datetime(["2024-01-05", "", "2023-12-31", "2020-02-29"] * 5),
     }
 )
 

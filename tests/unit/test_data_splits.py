@@ -99,7 +99,7 @@ def test_rows_of_one_moment_stay_together() -> None:
         (Grouping("random"), 4, 5, "4 development rows for 5 folds"),
         (stratified(np.array([0] * 20 + [1] * 3)), 23, 5, "class `1` has 3 development rows for 5 folds"),
         (Grouping("group", groups=np.arange(20) % 3), 20, 5, "3 groups"),
-        (Grouping("time", times=np.arange(20) % 4.0), 20, 5, "4 different times"),
+        (Grouping("time", times=np.arange(20.0) % 4), 20, 5, "4 different times"),
     ],
 )
 def test_folds_that_cannot_be_filled_are_refused_with_the_count(grouping, rows, k, words) -> None:

@@ -38,6 +38,15 @@ def test_the_task_of_a_target(values: list[object], kind: str, task: str, said: 
     assert [note.code for note in found.notes] == (["task"] if said else [])
 
 
+def test_values_that_would_decide_every_score_are_named() -> None:
+    found = target([*(i * 1.5 for i in range(40)), 1e9])
+    assert [note.message for note in found.notes] == [
+        "1 values more than 1,000 times the middle half's width away; are they right?"
+    ]
+    assert target([*(i * 1.5 for i in range(40)), 1e3]).notes == ()
+    assert target([1e308, -1e308, 0.5] * 9).notes == ()
+
+
 def test_the_study_may_say_otherwise() -> None:
     assert target([0, 1, 2] * 3, task="regression").values.dtype == np.float64
     assert target([3, 4, 5] * 3, task="multiclass").classes == ("3", "4", "5")

@@ -16,7 +16,7 @@ def ramp(fall_at: float, blow_at: float, repeats: int = 5, noise: float = 0.02, 
     """Losses that are 2 up to `fall_at`, fall to 0.5 in log rate until `blow_at`, then explode."""
     rng = np.random.default_rng(seed)
     share = np.clip(np.log(RATES / fall_at) / np.log(blow_at / fall_at), 0, 1)
-    loss = 2 - 1.5 * share + np.where(RATES > blow_at, 50 * np.log(RATES / blow_at) ** 2, 0)
+    loss = 2 - 1.5 * share + np.where(blow_at < RATES, 50 * np.log(RATES / blow_at) ** 2, 0)
     return loss + noise * rng.standard_normal((repeats, len(RATES)))
 
 

@@ -1,0 +1,138 @@
+"""One epoch of some lanes, known before it starts: their state, batches, coefficients and dropout masks.
+
+Used by pool, tick by tick. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lanewise.engine.lane import Goal, Lane, SplitTensors
+from lanewise.engine.losses import balanced_weights
+from lanewise.engine.optimizers import FAMILIES
+from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
+from lanewise.engine.schedules import Plateau, factors
+from lanewise.engine.stack import Stack, Weights
+
+_MASK_BYTES = 2**22  # of dropout draws held at once for one lane
+
+
+class Slot:
+    """What a pool remembers of one lane beside its rows."""
+
+    def __init__(self, lane: Lane, weights: Weights, goal: Goal) -> None:
+        self.lane, self.weights, self.rates = lane, weights, weights.rates
+        self.epoch, self.best_epoch, self.done = 0, 0, False
+        self.best_score: tuple[float, ...] = (-math.inf, -math.inf)
+        self.failed: str | None = None
+        config = lane.config
+        self.plateau = (
+            Plateau(float(config["plateau_factor"]), int(config["plateau_patience"]), goal.maximize)
+            if config["schedule"] == "plateau" and lane.scored
+            else None
+        )
+
+
+class Plan:
+    """Everything about one epoch of some lanes that is known before it starts, as tensors per step."""
+
+    def __init__(
+        self,
+        slots: list[Slot],
+        splits: Sequence[SplitTensors],
+        goal: Goal,
+        batch: int,
+        device: torch.device,
+    ) -> None:
+        own = [splits[s.lane.split] for s in slots]
+        orders = [
+            epoch_order(s.lane.seed, s.epoch, len(t.train_target), batch)
+            for s, t in zip(slots, own, strict=True)
+        ]
+        self.steps = len(orders[0])
+        used = sorted({s.lane.split for s in slots})
+        offsets = dict(zip(used, np.cumsum([0] + [len(splits[u].train_target) for u in used]), strict=False))
+        shifted = [o + offsets[s.lane.split] for s, o in zip(slots, orders, strict=True)]
+        self._index = torch.from_numpy(np.stack(shifted, axis=1).astype(np.int64)).to(device)  # [S, K, B]
+        joined = [splits[u] for u in used]
+        self._inputs = [_join([s.train[i] for s in joined]) for i in range(len(joined[0].train))]
+        self._target = _join([s.train_target for s in joined])
+        table = [self._coefficients(s, self.steps) for s in slots]
+        self.coefficients = (
+            torch.from_numpy(np.stack(table, axis=2).astype(np.float32)).unsqueeze(-1).to(device)
+        )  # [S, 5, K, 1]
+        configs = [s.lane.config for s in slots]
+        self.smoothing = torch.tensor([float(c["label_smoothing"]) for c in configs], device=device)
+        limits = [float(c["clip"]) or math.inf for c in configs]
+        self.clip = torch.tensor(limits, device=device).unsqueeze(1) if min(limits) < math.inf else None
+        self.class_weights = None
+        if goal.loss == "cross_entropy" and any(c["class_weight"] == "balanced" for c in configs):
+            weights = [
+                balanced_weights(t.train_target, goal.classes)
+                if c["class_weight"] == "balanced"
+                else torch.ones(goal.classes)
+                for c, t in zip(configs, own, strict=True)
+            ]
+            self.class_weights = torch.stack(weights).to(device)
+
+    @staticmethod
+    def _coefficients(slot: Slot, steps: int) -> np.ndarray:
+        lane, first = slot.lane, slot.epoch * steps
+        t = np.arange(first, first + steps)
+        lr = float(lane.config["lr"]) * factors(lane.config, t, lane.epochs * steps, steps)
+        if slot.plateau is not None:
+            lr = lr * slot.plateau.scale
+        return FAMILIES[lane.config["optimizer"]].coefficients(lane.config, lr, first)
+
+    def batch_at(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Inputs [K, B, ...] and targets [K, B] of one step."""
+        index = self._index[step]
+        flat = index.reshape(-1)
+        inputs = [x.index_select(0, flat).view(*index.shape, *x.shape[1:]) for x in self._inputs]
+        return inputs, self._target.index_select(0, flat).view(index.shape)
+
+
+class Masks:
+    """Scaled dropout masks per step, from each lane's own stream; none where no lane drops anything."""
+
+    def __init__(self, slots: list[Slot], stack: Stack, steps: int, device: torch.device) -> None:
+        self._stack, self._steps, self._device = stack, steps, device
+        rates = np.array([s.rates for s in slots], dtype=np.float64).reshape(len(slots), -1)
+        self._on = rates.size > 0 and bool((rates > 0).any())
+        if not self._on:
+            return
+        self._lanes = [MaskStream(s.lane.seed, s.epoch) if max(s.rates) > 0 else None for s in slots]
+        calls = rates[:, [owner for owner, _ in stack.mask_shapes]]  # [K, calls]
+        thresholds = [[min(keep_threshold(r), 2**15 - 1) for r in row] for row in calls]
+        self._thresholds = torch.tensor(thresholds, dtype=torch.int16, device=device)
+        scales = np.where(calls < 1, 1 / np.maximum(1 - calls, 1e-9), 0.0)
+        self._scales = torch.from_numpy(scales.astype(np.float32)).to(device)
+        self._width = sum(stack.mask_sizes)
+        self._block = max(1, min(steps, _MASK_BYTES // (2 * self._width)))
+        self._bits = torch.empty(0)
+
+    def at(self, step: int) -> list[torch.Tensor]:
+        """One mask [K, *shape] per dropout call: 0, or 1 / (1 - rate)."""
+        if not self._on:
+            return []
+        within = step % self._block
+        if within == 0:
+            size = min(self._block, self._steps - step)
+            full = torch.full((size, self._width), 2**15 - 1, dtype=torch.int16)
+            drawn = [full if lane is None else lane.draw(size, self._width) for lane in self._lanes]
+            self._bits = torch.stack(drawn, dim=1).to(self._device)  # [S, K, width]
+        masks = []
+        parts = torch.split(self._bits[within], self._stack.mask_sizes, dim=1)
+        for call, (bits, (_, shape)) in enumerate(zip(parts, self._stack.mask_shapes, strict=True)):
+            kept = bits[:, : math.prod(shape)] >= self._thresholds[:, call : call + 1]
+            scaled = kept.to(torch.float32).mul_(self._scales[:, call : call + 1])
+            masks.append(scaled.view(-1, *shape))
+        return masks
+
+
+def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
