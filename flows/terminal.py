@@ -41,21 +41,23 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def counts(p: Progress) -> str:
-    """Trials of a search in words."""
-    parts = [f"{p.done + p.pruned + p.failed + p.duplicates} trials ended", f"{p.done} complete"]
-    parts += [
-        f"{n} {word}"
-        for n, word in ((p.pruned, "pruned"), (p.failed, "failed"), (p.duplicates, "repeated"))
-        if n
-    ]
+def counts(p: Progress, total: int) -> str:
+    """Trials of a search in words.
+
+    Args:
+        p: Where it stands.
+        total: Trials in all; 0 where another budget ends the search.
+    """
+    ended = p.done + p.pruned + p.failed + p.duplicates
+    parts = [f"{ended} of {total} trials ended" if total else f"{ended} trials ended"]
+    words = ((p.done, "complete"), (p.pruned, "pruned"), (p.failed, "failed"), (p.duplicates, "repeated"))
+    parts += [f"{number} {word}" for number, word in words if number]
     return ", ".join([*parts, f"{p.running} in lanes"])
 
 
 def spent(p: Progress) -> str:
     """Epochs of a search against those of one without pruning."""
-    saved = 1 - p.epochs_spent / p.epochs_full if p.epochs_full else 0.0
-    return f"{p.epochs_spent:,} epochs trained, {p.epochs_full:,} without pruning ({saved:.0%} saved)"
+    return f"{p.epochs_spent:,} epochs trained; without pruning all trials take {p.epochs_full:,}"
 
 
 def best(p: Progress) -> str:
@@ -85,7 +87,7 @@ class Lines:
             self._searched = now
             p = event.progress
             left = f"; {clock(p.eta_s)} left" if p.eta_s is not None else ""
-            self._write(event.stage, f"{counts(p)}; {best(p)}; {spent(p)}{left}")
+            self._write(event.stage, f"{counts(p, event.total)}; {best(p)}; {spent(p)}{left}")
         elif event.kind == "note" or (not self._quiet and event.kind in ("reused", "done")):
             self._write(
                 event.stage, f"unchanged, reused: {event.text}" if event.kind == "reused" else event.text
@@ -133,7 +135,7 @@ class Rows:
             mark, style = _MARKS[state]
             text: RenderableType = Text(self._text[stage])
             if state == "started" and self._work is not None and self._work.stage == stage:
-                text = _search_rows(self._work.progress) if self._work.progress else _work_row(self._work)
+                text = _search_rows(self._work) if self._work.progress else _work_row(self._work)
             elif state == "reused":
                 text = Text.assemble(("unchanged, reused  ", "blue"), self._text[stage])
             running = (
@@ -154,14 +156,16 @@ def _work_row(event: Event) -> RenderableType:
     return grid
 
 
-def _search_rows(p: Progress) -> RenderableType:
+def _search_rows(event: Event) -> RenderableType:
+    p = event.progress
+    assert p is not None  # a "searching" event
     grid = Table.grid(padding=(0, 2))
     left = f"{clock(p.eta_s)} left" if p.eta_s is not None else ""
     grid.add_row(
         ProgressBar(total=max(p.elapsed_s + (p.eta_s or 0.0), 1e-9), completed=p.elapsed_s, width=30),
         Text(left),
     )
-    return Group(grid, Text(counts(p)), Text(best(p), style="bold"), Text(spent(p), style="dim"))
+    return Group(grid, Text(counts(p, event.total)), Text(best(p), style="bold"), Text(spent(p), style="dim"))
 
 
 @contextmanager

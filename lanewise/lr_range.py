@@ -6,8 +6,8 @@ interval, but for a share of control draws. It may not touch the seal and judges
 
 Rule, after Smith 2017 ("Cyclical learning rates for training neural networks", arXiv 1506.01186, section
 3.3: note where the loss starts to fall and where it stops): smooth each repeat's loss, take the median
-over repeats; the interval begins where the median has fallen by a twentieth of its whole fall (and by
-more than its noise), and ends at its minimum, the last rate before the loss climbs again.
+over repeats; the interval begins where the median has fallen for good by a twentieth of its whole fall
+(and by more than its noise), and ends at its minimum, the last rate before the loss climbs again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def _interval(rates: Array, median: Array, losses: Array) -> tuple[tuple[float, 
         flat = np.isfinite(median).all() and float(median.max()) - start <= 10 * abs(start)
         return None, "the loss stays flat" if flat else "the loss climbs without a fall before it"
     enough = max(_START * fall, _NOISE * noise)
-    begin = int(np.argmax(median <= start - enough))
+    above = np.flatnonzero(median[: bottom + 1] > start - enough)  # the last such: an early dip is noise
+    begin = int(above[-1]) + 1 if len(above) else 0
     low, high = float(rates[begin]), float(rates[bottom])
     if high < low * _LEAST_RATIO:
         low = high / _LEAST_RATIO

@@ -42,7 +42,8 @@ class Asha:
 
     A trial that reaches a rung goes on if its score is among the best 1/factor of all scores seen at that
     rung so far, or equals one of them (accuracy on few rows has many equal scores). Trials that reach it
-    in the same tick are entered together and judged after, so lanes that march in step are halved as a synchronous cohort would be.
+    in the same tick are entered together and judged after, so lanes that march in step are halved as a
+    synchronous cohort would be.
 
     Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", MLSys, algorithm 2
     with promotion turned into stopping (a lane cannot be paused and come back).

@@ -31,7 +31,7 @@ class Event:
             "reused" or "done" (the stage's end, with its result in words).
         text: For people.
         done: Units of work done, for "working".
-        total: Units of work in all, for "working".
+        total: Units of work in all, for "working"; trials in all, for "searching", 0 if not known.
         progress: Where the search stands, for "searching".
     """
 

@@ -50,7 +50,7 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
         steps = recorded_search(
             study, space, SearchLanes(trainer), ledger, metric=metric.name, direction=metric.direction
         )
-        result = _follow(steps, Mirror(shop, space, metric.name))
+        result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
     for note in trainer.notes:
         say(Event("search", "note", note))
     _summarise(shop, result)
@@ -68,7 +68,7 @@ def ledger_path(shop: Workshop) -> Path:
     return shop.folder / "ledger.db"
 
 
-def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror) -> SearchResult:
+def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror, trials: int) -> SearchResult:
     bar = Bar("search", "Share of the search that is done")
     while True:
         try:
@@ -78,7 +78,7 @@ def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror) -> S
             result: SearchResult = end.value
             return result
         mirror.take(progress)
-        say(Event("search", "searching", progress=progress))
+        say(Event("search", "searching", total=trials, progress=progress))
         if progress.eta_s is not None and not progress.replayed:
             bar.show(progress.elapsed_s / max(progress.elapsed_s + progress.eta_s, 1e-9))
         stop_here()

@@ -181,7 +181,7 @@ def _far(name: str, numbers: npt.NDArray[np.float64]) -> list[DataWarning]:
     """Values so far out that one of them would decide every score."""
     quarter = numbers / 4  # so that no difference overflows
     low, middle, high = np.quantile(quarter, (0.25, 0.5, 0.75))
-    far = np.abs(quarter - middle) > _FAR * (high - low)
+    far = np.abs(quarter - middle) / _FAR > high - low
     if high == low or not far.any():
         return []
     message = f"{far.sum():,} values more than {_FAR:,} times the middle half's width away; are they right?"

@@ -228,3 +228,20 @@ def test_fifty_thousand_rows_are_ready_in_time() -> None:
     ended = time.perf_counter()
     assert middle - started < 3  # 0.25 s measured on one core
     assert ended - middle < 1  # 0.03 s measured
+
+
+def test_a_file_to_predict_may_lack_every_value_of_a_column(here: Path) -> None:
+    from lanewise.data.inference import infer_types
+    from lanewise.data.sources import load_table
+    from lanewise.study import Data
+
+    frame = table().assign(c=["u", "v"] * 30)
+    dataset = file(frame, drop=["who"]).dataset
+    fitted = dataset.preprocess(dataset.holdout.train)
+    frame.drop(columns=["y", "who"]).assign(x=None, c=None, when=None).head(4).to_csv("new.csv", index=False)
+    read = load_table("new.csv", Data(source="new.csv", target="y"), here)
+    kinds = {"x": "number", "c": "category", "when": "date"}
+    typed = infer_types(read, kinds, formats=fitted.columns.date_formats)
+    x_num, x_cat = fitted.transform(typed.frame)
+    assert np.isfinite(x_num).all() and (x_cat == 0).all()
+    assert len({tuple(row) for row in x_num.tolist()}) == 1

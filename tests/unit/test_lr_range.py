@@ -29,6 +29,13 @@ def test_the_interval_lies_between_first_descent_and_blow_up() -> None:
     assert "where it stops falling" in curve.reason
 
 
+def test_an_early_dip_is_not_the_start_of_the_descent() -> None:
+    losses = ramp(1e-4, 1e-1)
+    losses[:, 20:24] -= 1.0
+    curve = analyse(RATES, losses)
+    assert curve.interval is not None and 1e-4 <= curve.interval[0] <= 1e-3
+
+
 def test_repeats_that_blow_up_to_nan_do_not_break_the_curve() -> None:
     losses = ramp(1e-4, 1e-1)
     losses[:, RATES > 0.5] = np.nan
