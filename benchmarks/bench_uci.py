@@ -42,8 +42,8 @@ space:
   batch_size: 32
 train: {epochs: 200, patience: 0}
 lr_range: {repeats: 3}
-search: {strategy: tpe, trials: 96, lanes: 32, startup: 32, pruner: asha, rung_first: 20}
-evaluate: {folds: 5, repeats: 2, finalists: 6, baselines: false}
+search: {strategy: tpe, trials: 48, lanes: 24, startup: 16, pruner: asha, rung_first: 20}
+evaluate: {folds: 5, repeats: 1, finalists: 4, baselines: false}
 register: {members: 10}
 """
 
