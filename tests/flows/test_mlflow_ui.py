@@ -134,7 +134,11 @@ class Browser:
 
     def size(self, width: int, height: int) -> None:
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
 
     def text(self) -> str:
@@ -157,7 +161,9 @@ class Browser:
         options = "[...document.querySelectorAll('[class*=select-item-option-content]')]"
         self.click(f"{options}.find(e => e.innerText === {name!r})")
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27
+            )
 
     def picture(self, name: str) -> None:
         """A screenshot for the documentation, where one is asked for."""

@@ -154,3 +154,14 @@ def test_a_look_is_plain_data() -> None:
     seen = look("sklearn:wine")
     assert isinstance(seen, Look)
     json.dumps(dataclasses.asdict(seen), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch"), [(891, None), (6_000, None), (11_183, 128), (53_940, 512), (10_000_000, 1024)]
+)
+def test_a_large_table_gets_larger_batches_and_fewer_folds(rows: int, batch: int | None) -> None:
+    from lanewise.data.look import _pace
+
+    lines = _pace(rows)
+    assert (f"  batch_size: {batch}" in "\n".join(lines)) == (batch is not None)
+    assert ("  repeats: 1  # large folds vary little" in lines) == (rows > 10_000)
