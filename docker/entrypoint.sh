@@ -42,9 +42,9 @@ worker)
     shift
     [ "$#" -eq 0 ] || exec "$@"
     prefect work-pool inspect lanewise > /dev/null 2>&1 || prefect work-pool create lanewise --type process
-    # Not --all: the nightly deployment names a study that lies in the source tree only.
     prefect automation inspect crashed-runs > /dev/null 2>&1 \
         || prefect automation create --from-file /opt/lanewise/crashed-runs.yaml
+    # Not --all: the nightly deployment names a study that lies in the source tree only.
     prefect --no-prompt deploy --name manual --prefect-file /opt/lanewise/prefect.yaml
     exec prefect worker start --pool lanewise --limit 1
     ;;

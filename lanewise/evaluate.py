@@ -7,8 +7,9 @@ folds are lanes of one call. It may not touch the seal, and a score that is not 
 What the numbers can and cannot say. The finalists were selected on the holdout, whose rows are among the
 folds' rows, and the winner among them is chosen by the same folds that give its score. Both make the
 winner's cross-validated score, and its lead over the default, somewhat optimistic (Cawley and Talbot
-2010, "On over-fitting in model selection"). A network's epoch is chosen on the rows it is scored on; a
-baseline has no such choice. The sealed test in `refit.py` has none of this bias and settles the matter.
+2010, "On over-fitting in model selection"). A network's number of epochs, one for all folds, is chosen on the
+rows it is scored on; a baseline has no such choice. The sealed test in `refit.py` has none of this bias
+and settles the matter.
 """
 
 from __future__ import annotations

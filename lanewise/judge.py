@@ -6,7 +6,6 @@ numbers: a score is a finite float or None, and None never wins. It trains nothi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 from lanewise.errors import SearchError
 from lanewise.intervals import Interval, corrected_t_interval, no_interval, point
 from lanewise.metrics import Metric
+from lanewise.trainer import shared_epoch
 
 if TYPE_CHECKING:
     from lanewise.space import Config
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 CAVEATS = (
     "The winner was chosen among the finalists by the same folds that score it, so its score and its lead "
     "are somewhat optimistic; the sealed test is not.",
-    "A network's epoch is chosen on the rows it is scored on; a baseline has no such choice.",
+    "The number of epochs is the folds' median best, chosen on the rows that are scored; a baseline has no "
+    "such choice.",
     "The interval allows for overlapping training sets (Nadeau and Bengio 2003), not for the choice of a "
     "winner.",
 )
@@ -222,14 +223,8 @@ def overtuning_of(
 
 
 def median_epoch(candidate: Candidate) -> int:
-    """Epochs to train the refit for: the median of the folds' best epochs, rounded up (half to the longer).
-
-    Folds in which the lane failed (best epoch 0) do not count.
-    """
-    found = [epoch for epoch in candidate.best_epochs if epoch > 0]
-    if not found:
-        raise SearchError(f"{candidate.name} has no best epoch in any fold")
-    return math.ceil(float(np.median(found)))
+    """Epochs to train the refit for, those its folds were scored after: `trainer.shared_epoch`."""
+    return shared_epoch(candidate.best_epochs)
 
 
 def _values(candidate: Candidate, metric: Metric, counted: Sequence[int]) -> list[float] | None:

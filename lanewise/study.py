@@ -266,7 +266,11 @@ class Search(Section):
         description="Budget in seconds; results then depend on the machine's speed. Empty: no limit.",
     )
     lanes: Annotated[Annotated[int, Field(ge=1, le=MAX_LANES)] | Literal["auto"], BeforeValidator(_lanes)] = (
-        Field(default="auto", description="Trials that train side by side; auto: as many as fit for random search, else a fifth of the trials, at least 8.")
+        Field(
+            default="auto",
+            description="Trials that train side by side; auto: as many as fit for random search, "
+            "else a fifth of the trials, at least 8.",
+        )
     )
     pruner: Literal["asha", "none"] = Field(
         default="asha", description="Early stopping of trials that are behind."

@@ -6,6 +6,8 @@ nothing: it builds the seeded module, picks the split's tensors, and passes repo
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -223,7 +225,12 @@ class Trainer:
 def fold_trainer(
     study: Study, network: Network, dataset: Dataset
 ) -> Callable[[Sequence[tuple[Config, int, Split]]], list[tuple[npt.NDArray[np.float32] | None, int]]]:
-    """The function `evaluate` trains with: every (configuration, seed, split) is a lane of one call."""
+    """The function `evaluate` trains with: every (configuration, seed, split) is a lane of one call.
+
+    It trains in two rounds. The first finds each fold's best epoch. The second trains every fold to the one
+    epoch the folds agree on, as the refit will, and those outputs are scored: each fold at its own best
+    epoch would flatter the configuration whose scores jump most from epoch to epoch.
+    """
 
     def train(
         jobs: Sequence[tuple[Config, int, Split]],
@@ -231,14 +238,46 @@ def fold_trainer(
         splits = list({split.name: split for _, _, split in jobs}.values())
         place = {split.name: i for i, split in enumerate(splits)}
         trainer = Trainer(study, network, dataset, splits, lanes=_MOST_LANES[choose_device(study)])
-        lanes = [
-            trainer.lane(i, config, seed, split=place[split.name])
-            for i, (config, seed, split) in enumerate(jobs)
-        ]
-        results = trainer.train_all(lanes)
-        return [(None, 0) if r is None else (r.outputs.numpy(), r.best_epoch) for r in results]
+        first = trainer.train_all(
+            [trainer.lane(i, config, seed, split=place[s.name]) for i, (config, seed, s) in enumerate(jobs)]
+        )
+        best: dict[str, list[int]] = {}
+        keys = [json.dumps(config, sort_keys=True) for config, _, _ in jobs]
+        for key, result in zip(keys, first, strict=True):
+            best.setdefault(key, []).append(result.best_epoch if result else 0)
+        again = {
+            i: trainer.lane(
+                f"{i}/again", config, seed, split=place[s.name], stop=shared_epoch(best[keys[i]]), patience=0,
+                keep_best=False,
+            )
+            for i, (config, seed, s) in enumerate(jobs)
+            if first[i] is not None
+        }  # fmt: skip
+        scored = dict(zip(again, trainer.train_all(list(again.values())), strict=True))
+        found: list[tuple[npt.NDArray[np.float32] | None, int]] = []
+        for i, result in enumerate(first):
+            again_i = scored.get(i)
+            if result is None or again_i is None:
+                found.append((None, 0))
+            else:
+                found.append((again_i.outputs.numpy(), result.best_epoch))
+        return found
 
     return train
+
+
+def shared_epoch(best_epochs: Sequence[int]) -> int:
+    """The epoch folds agree on: the median of their best ones, rounded up; 0 marks a fold that failed.
+
+    Raises:
+        SearchError: Every fold failed.
+    """
+    found = [epoch for epoch in best_epochs if epoch > 0]
+    if not found:
+        raise SearchError(
+            "a configuration has no best epoch in any fold", rule="its loss stays finite in one fold"
+        )
+    return math.ceil(float(np.median(found)))
 
 
 def full_trainer(

@@ -6,8 +6,8 @@ would make development rows, so that what it says has not seen the test rows eit
 
 from __future__ import annotations
 
-import math
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

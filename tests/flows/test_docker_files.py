@@ -42,6 +42,12 @@ def dockerfile() -> tuple[dict[str, str], dict[str, list[Line]]]:
     return arguments, stages
 
 
+def sources(lines: list[Line]) -> set[str]:
+    """What COPY takes from the build's folder."""
+    words = [word for name, rest in lines if name == "COPY" for word in rest.split()[:-1]]
+    return {word.rstrip("/") for word in words if not word.startswith("--")}
+
+
 ARGUMENTS, STAGES = dockerfile()
 
 
@@ -66,8 +72,8 @@ def test_the_image_runs_as_a_numbered_user_and_holds_no_source(name: str) -> Non
     users = [rest for stage in chain for word, rest in STAGES[stage] if word == "USER"]
     assert users and re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", users[0])
     assert STAGES[name][-1][0] == "USER"  # nothing is installed as that user: it cannot change what it runs
-    copied = [rest.split() for stage in chain for word, rest in STAGES[stage] if word == "COPY"]
-    assert {words[-2] for words in copied} == {"docker/entrypoint.sh", "prefect.yaml"}
+    copied = {source for stage in chain for source in sources(STAGES[stage])}
+    assert copied <= {"prefect.yaml", *(f"docker/{file.name}" for file in DOCKER.glob("*.*"))}
     assert "wheel" not in chain  # the wheel's stage lends the wheel, it is not built upon
 
 
@@ -88,14 +94,7 @@ def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
     rules = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     seen = {rule[1:].rstrip("/") for rule in rules if rule.startswith("!")}
     assert "*" in rules
-    copied = {
-        source.rstrip("/")
-        for lines in STAGES.values()
-        for word, rest in lines
-        if word == "COPY"
-        for source in rest.split()[:-1]
-        if not source.startswith("--")
-    }
+    copied = {source for lines in STAGES.values() for source in sources(lines)}
     assert copied == seen
     assert all((ROOT / source).exists() for source in copied)
 
