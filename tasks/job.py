@@ -68,6 +68,11 @@ class Workshop:
         self.version: dict[str, Any] | None = None  # what the model became in the registry
 
     @property
+    def records(self) -> Path:
+        """Ledger and spool of the present rows: a nightly study whose source grew begins a new search."""
+        return self.folder / f"rows-{self.prepared.dataset.split_fingerprint[:12]}"
+
+    @property
     def user_code(self) -> list[Path]:
         """Where classes and functions named in the study are looked for."""
         return [self.study.base_dir]
@@ -103,7 +108,7 @@ class Workshop:
         from lanewise.tracking import Tracker
 
         study = self.study
-        tracker = Tracker(study.name, study.tracking.uri, self.folder / "spool")
+        tracker = Tracker(study.name, study.tracking.uri, self.records / "spool")
         try:
             if not study.tracking.uri.startswith("sqlite:"):
                 tracker.ready(CONNECT_TIMEOUT_S)  # a refused login is said before anything is trained
@@ -133,7 +138,7 @@ class Workshop:
         from lanewise.tracking.runs import RUNNING, Runs
         from lanewise.tracking.spool import LINES, State, read_lines
 
-        spool = self.folder / "spool"
+        spool = self.records / "spool"
         runs = Runs(State.load(spool).runs)
         for _, _, record in read_lines(spool / LINES, 0):
             runs.fold(record)

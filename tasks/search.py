@@ -64,8 +64,8 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
 
 
 def ledger_path(shop: Workshop) -> Path:
-    """The ledger of a study."""
-    return shop.folder / "ledger.db"
+    """The ledger of a study's present rows."""
+    return shop.records / "ledger.db"
 
 
 def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror, trials: int) -> SearchResult:

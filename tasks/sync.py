@@ -21,9 +21,12 @@ def sync_study(path: Path, overrides: Mapping[str, str]) -> tuple[int, str]:
     """
     study = load_study(path, overrides)
     shop = Workshop(make_job(path, overrides), study)
-    found = tracking.deliver(shop.folder / "spool", tracking.absolute_uri(study.tracking.uri))
-    if found.unreachable:
-        return found.pending, f"MLflow is away ({found.unreachable}); {found.pending} records wait"
-    for key, reason in found.rejected.items():
-        return found.pending, f"MLflow refuses {key}: {reason}; {found.pending} records wait"
-    return found.pending, f"all {found.delivered} records are delivered"
+    delivered = 0
+    for spool in sorted(shop.folder.glob("rows-*/spool")) or [shop.folder / "spool"]:
+        found = tracking.deliver(spool, tracking.absolute_uri(study.tracking.uri))
+        if found.unreachable:
+            return found.pending, f"MLflow is away ({found.unreachable}); {found.pending} records wait"
+        for key, reason in found.rejected.items():
+            return found.pending, f"MLflow refuses {key}: {reason}; {found.pending} records wait"
+        delivered += found.delivered
+    return 0, f"all {delivered} records are delivered"

@@ -123,7 +123,6 @@ def test_nothing_stored_is_a_pickle(lanewise, study: Path, prefect_home: Path) -
 def test_cut_off_in_every_way_then_done(start_lanewise, study: Path, prefect_home: Path) -> None:
     """Ctrl-C, SIGTERM, SIGKILL, and at last the local server killed under a run, which does not notice."""
     study.write_text(LONG)
-    ledger = study.parent / ".lanewise/studies/tiny/ledger.db"
     reports = 0
     for number, code, words in (
         (signal.SIGINT, 130, "stopping after this step"),
@@ -140,6 +139,7 @@ def test_cut_off_in_every_way_then_done(start_lanewise, study: Path, prefect_hom
         assert time.monotonic() - begun < 10
         assert words in err
         assert code == -9 or "the same command continues" in err
+        (ledger,) = study.parent.glob(".lanewise/studies/tiny/rows-*/ledger.db")
         found = query(ledger, "select count(*) from reports")[0][0]
         assert found >= max(reports, 1), "what was written as ended is kept"
         reports = found
