@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -103,6 +104,8 @@ def test_by_hand_and_by_the_clock(project: Path, environment: dict[str, str]) ->
         env=environment,
         stdout=log,
         stderr=log,
+        # a worker that inherits an ignored SIGINT (a script's background job) ignores SIGTERM too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         call("deployment", "run", "tune/manual", "--param", "study=iris.yaml")
@@ -118,7 +121,7 @@ def test_by_hand_and_by_the_clock(project: Path, environment: dict[str, str]) ->
         assert not {state for _, state in found} & {"Failed", "Crashed"}
     finally:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(120)
         log.close()
     assert (project / ".lanewise" / "studies" / "iris" / "report.html").exists()
     assert "stages" in {path.name for path in (project / ".lanewise").iterdir()}
