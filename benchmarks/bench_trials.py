@@ -66,6 +66,9 @@ def main() -> None:
     parse.add_argument("--trials", type=int, default=256)
     parse.add_argument("--epochs", type=int, default=30)
     parse.add_argument("--ray", help="an interpreter that has ray[tune]")
+    parse.add_argument(
+        "--ray-trials", type=int, help="fewer trials for Ray; its seconds per trial are scaled"
+    )
     parse.add_argument("--out", type=Path, default=HERE / "records" / "trials.json")
     asked = parse.parse_args()
     times: dict[str, list[float]] = {}
@@ -91,7 +94,9 @@ def main() -> None:
         times["optuna"] = [clock([sys.executable, str(HERE / "baseline_optuna.py"), *sizes, uri], folder)[0]]
         print(f"optuna    {times['optuna'][0]:8.2f} s", flush=True)
         if asked.ray:
-            times["ray"] = [clock([asked.ray, str(HERE / "baseline_ray.py"), *sizes], folder)[0]]
+            few = asked.ray_trials or asked.trials
+            command = [asked.ray, str(HERE / "baseline_ray.py"), str(few), str(asked.epochs)]
+            times["ray"] = [clock(command, folder)[0] * asked.trials / few]
             print(f"ray       {times['ray'][0]:8.2f} s", flush=True)
     middle = {name: statistics.median(values) for name, values in times.items()}
     ratios = {
@@ -109,6 +114,7 @@ def main() -> None:
         "hardware": {"cpu": cpu(), "cores": os.cpu_count()},
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "n": {name: len(values) for name, values in times.items()},
+        "ray": f"{asked.ray_trials} trials, scaled to {asked.trials}" if asked.ray_trials else "measured",
         "seconds": times,
         "median": middle,
         "ratios": ratios,
