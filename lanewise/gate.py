@@ -38,8 +38,8 @@ def gate(
 ) -> Decision:
     """Compare a new model with what it would replace.
 
-    Without a champion that is the default configuration: a tuned model that is worse than its own default
-    on the sealed rows is no champion. The champion may have been trained on rows that are sealed now,
+    A tuned model that is worse than its own default on the sealed rows is no champion, and neither is one
+    that does not beat the champion that is there. The champion may have been trained on rows that are sealed now,
     which flatters it; so the gate errs on the side of what is there.
 
     Args:
@@ -70,6 +70,9 @@ def gate(
         )
     if obstacle is not None or champion is None:
         return Decision("candidate", f"{champion_name} cannot be compared: {obstacle or 'it has no score'}")
+    if not new_is_default and default is not None and sign * (new - default) < margin:
+        words = f"{metric.name} {new:.4g} on the sealed rows, {default:.4g} by the default"
+        return Decision("candidate", f"{words}; it must be better" + (f" by {margin:g}" if margin else ""))
     lead = sign * (new - champion)
     words = f"{metric.name} {new:.4g} on the sealed rows, {champion:.4g} by {champion_name}"
     if lead > 0 and lead >= margin:

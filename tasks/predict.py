@@ -36,5 +36,6 @@ def predict_file(model: str, source: Path, tracking_uri: str | None = None) -> s
     kinds = dict.fromkeys(columns.numbers, "number") | dict.fromkeys(columns.dates, "date")
     kinds |= dict.fromkeys(columns.categories, "category")
     used = {name: values for name, values in table.columns.items() if name in kinds}
-    typed = infer_types(replace(table, columns=used), {name: kinds[name] for name in used})
+    types = {name: kinds[name] for name in used}
+    typed = infer_types(replace(table, columns=used), types, formats=columns.date_formats)
     return safe_csv(fitted.predict(typed.frame))

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lanewise import registry, tracking
-from lanewise.errors import LanewiseError, TrackingError
+from lanewise.errors import LanewiseError, SearchError, TrackingError
 from lanewise.fitted import FittedModel
 from lanewise.gate import Decision, gate
 from lanewise.judge import Evaluation, median_epoch
@@ -44,11 +44,7 @@ def refit_and_test(job: Job, prepared: StageResult, evaluated: StageResult) -> M
     study, dataset = shop.study, shop.prepared.dataset
     with interruptible():
         fitted = _refit(shop, found, found.winner, study.registration.members)
-        default = (
-            fitted
-            if found.winner == "default"
-            else _refit(shop, found, "default", study.registration.members)
-        )
+        default = fitted if found.winner == "default" else _default(shop, found)
     test = open_and_score(
         shop.prepared.seal,
         fitted,
@@ -103,6 +99,15 @@ def publish(job: Job, evaluated: StageResult, refitted: StageResult) -> dict[str
     words = f"**{name}** version {version}, *{decision.alias}*: {decision.reason}, `{address}`"
     show_markdown("model", words, "What the model became")
     return made
+
+
+def _default(shop: Workshop, found: Evaluation) -> FittedModel | None:
+    """The default's refit; None where the default diverges, which must not lose the winner."""
+    try:
+        return _refit(shop, found, "default", shop.study.registration.members)
+    except SearchError as error:
+        say(Event("register", "note", f"the default cannot be refitted: {error.what}"))
+        return None
 
 
 def _refit(shop: Workshop, found: Evaluation, name: str, members: int) -> FittedModel:
@@ -163,7 +168,7 @@ def _decide(shop: Workshop, test: TestResult, winner: str, version: str, previou
         metric,
         shop.study.registration.gate_margin,
         new=test.scores[test.metric].estimate,
-        default=test.default_scores[test.metric].estimate,
+        default=test.default_scores[test.metric].estimate if test.default_scores else None,
         new_is_default=winner == "default",
         champion=champion,
         champion_name=None if previous is None else f"version {previous}",

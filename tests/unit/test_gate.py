@@ -48,13 +48,20 @@ def test_against_a_champion(metric, new, champion, margin, alias) -> None:
         metric,
         margin,
         new=new,
-        default=0.0,
+        default=0.0 if metric is ACCURACY else 9.0,
         new_is_default=False,
         champion=champion,
         champion_name="version 3",
     )
     assert found.alias == alias
     assert "version 3" in found.reason
+
+
+def test_better_than_the_champion_but_worse_than_its_own_default_is_no_champion() -> None:
+    known = {"champion": 0.7, "champion_name": "version 3"}
+    found = gate(ACCURACY, 0.0, new=0.8, default=0.85, new_is_default=False, **known)
+    assert found.alias == "candidate" and "0.85 by the default" in found.reason
+    assert gate(ACCURACY, 0.0, new=0.8, default=0.8, new_is_default=True, **known).alias == "champion"
 
 
 def test_no_comparison_no_champion() -> None:
