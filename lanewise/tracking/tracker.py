@@ -327,6 +327,8 @@ class Tracker:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        except BrokenPipeError:  # it ended before an order that is still in the pipe's buffer
+            child.wait()
         self._writer.close()
         return self._outcome(State.load(self.folder))
 
