@@ -345,6 +345,10 @@ class Tracking(Section):
     home: Text = Field(
         default=".lanewise", description="Folder of stage results, the ledger and the sealed test rows."
     )
+    checkpoint_seconds: Real = Field(
+        default=30.0, ge=0,
+        description="Lanes of a search are kept this often, so that a crash costs no more; 0: never.",
+    )  # fmt: skip
 
 
 class Study(Section):
@@ -436,6 +440,28 @@ def load_study(path: str | Path, overrides: Mapping[str, str] | None = None) -> 
     except ValidationError as error:
         raise translate(error, Study, {"name": data["name"], **raw}, places) from None
     study._path, study._places = Path(path), dict(places)
+    return study
+
+
+def rebuild_study(
+    definition: Mapping[str, Any], base_dir: Path, overrides: Mapping[str, str] | None = None
+) -> Study:
+    """A study from its record.
+
+    Args:
+        definition: What `Study.definition` gave.
+        base_dir: Folder the study file lay in.
+        overrides: As for `load_study`.
+
+    Raises:
+        StudyError: An override is wrong, or the record does not fit this version.
+    """
+    raw, places = apply_overrides(definition, {}, overrides or {})
+    try:
+        study = Study.model_validate(raw, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise translate(error, Study, raw, places) from None
+    study._path = base_dir / "study.yaml"
     return study
 
 

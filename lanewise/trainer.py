@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from lanewise.data import one_hot
-from lanewise.engine import Engine, Goal, Lane, LaneResult, Report, SplitTensors
+from lanewise.engine import Engine, Goal, Lane, LaneResult, LaneState, Report, SplitTensors
 from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
 from lanewise.lane_metrics import lane_scores
@@ -188,9 +188,9 @@ class Trainer:
         """What a user should know about how lanes run."""
         return [note for engine in self._engines.values() for note in engine.notes]
 
-    def add(self, lane: Lane) -> None:
-        """Train `lane` from the next tick on."""
-        self._engine(str(lane.config["loss"])).add(lane)
+    def add(self, lane: Lane, state: LaneState | None = None) -> None:
+        """Train `lane` from the next tick on, from a state if one is given."""
+        self._engine(str(lane.config["loss"])).add(lane, state)
         self._keys.append(lane.key)
 
     def tick(self) -> list[Report]:
@@ -204,6 +204,10 @@ class Trainer:
         self._keys = [k for k in self._keys if k != key]
         for engine in self._engines.values():
             engine.drop(key)
+
+    def state(self, key: int | str) -> LaneState:
+        """Where an active lane stands; its tensors are views that the next tick changes."""
+        return next(e for e in self._engines.values() if e.holds(key)).state(key)
 
     def take(self, key: int | str) -> LaneResult:
         """A finished lane's weights and validation outputs; call before the next tick."""

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 
+from lanewise.checkpoints import Checkpoints
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
 from lanewise.metrics import find_metric
 from lanewise.search import Progress, SearchResult, recorded_search
@@ -47,10 +48,11 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     with Ledger(ledger_path(shop), settings) as ledger:
         lanes = ledger.settle("lanes", lane_count(study, choose_device(study)))
         trainer = Trainer(study, shop.network, dataset, lanes=lanes)
-        steps = recorded_search(
-            study, space, SearchLanes(trainer), ledger, metric=metric.name, direction=metric.direction
-        )
+        checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
+        engine = SearchLanes(trainer, checkpoints)
+        steps = recorded_search(study, space, engine, ledger, metric=metric.name, direction=metric.direction)
         result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
+        checkpoints.remove()
     for note in trainer.notes:
         say(Event("search", "note", note))
     _summarise(shop, result)

@@ -2,10 +2,11 @@
 
 Read in this order: lane (what goes in and out), engine (pools by shape), pool (one epoch), plan and
 clock (what an epoch needs), stack (the network as one function), optimizers, schedules, losses,
-randomness, reference (the slow twin).
+randomness, state (what a checkpoint keeps), reference (the slow twin).
 """
 
 from lanewise.engine.engine import Engine
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
+from lanewise.engine.state import LaneState
 
-__all__ = ["Engine", "Goal", "Lane", "LaneResult", "Report", "SplitTensors"]
+__all__ = ["Engine", "Goal", "Lane", "LaneResult", "LaneState", "Report", "SplitTensors"]

@@ -14,6 +14,7 @@ import torch
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
 from lanewise.engine.memory import keep_freed_memory
 from lanewise.engine.pool import LanePool
+from lanewise.engine.state import LaneState
 
 
 class Engine:
@@ -62,8 +63,8 @@ class Engine:
         """What a user should know about how lanes run (for example why they do not stack)."""
         return [note for pool in self._pools.values() for note in pool.notes]
 
-    def add(self, lane: Lane) -> None:
-        """Train `lane` from the next tick on."""
+    def add(self, lane: Lane, state: LaneState | None = None) -> None:
+        """Train `lane` from the next tick on, from a state if one is given."""
         rows = len(self._splits[lane.split].train_target)
         batch = min(lane.batch, rows)
         lane = replace(lane, batch=batch)
@@ -72,7 +73,7 @@ class Engine:
             self._pools[place] = LanePool(
                 lane, self._splits, self._goal, self._device, self._precision, self._chunk
             )
-        self._pools[place].add(lane)
+        self._pools[place].add(lane, state)
         self._home[lane.key] = self._pools[place]
         self._order.append(lane.key)
 
@@ -81,6 +82,10 @@ class Engine:
         reports = {r.key: r for pool in self._pools.values() if pool.active for r in pool.tick()}
         self._order = [k for k in self._order if k in reports]
         return [reports[k] for k in self._order]
+
+    def state(self, key: int | str) -> LaneState:
+        """Where an active lane stands; its tensors are views that the next tick changes."""
+        return self._home[key].state(key)
 
     def holds(self, key: int | str) -> bool:
         """Whether this engine trained the lane."""

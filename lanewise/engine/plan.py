@@ -17,6 +17,7 @@ from lanewise.engine.optimizers import FAMILIES
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
 from lanewise.engine.schedules import Plateau, factors
 from lanewise.engine.stack import Stack, Weights
+from lanewise.engine.state import OPTIMIZER, LaneState
 
 _MASK_BYTES = 2**22  # of dropout draws held at once for one lane
 
@@ -25,7 +26,11 @@ class Slot:
     """What a pool remembers of one lane beside its rows."""
 
     def __init__(self, lane: Lane, weights: Weights, goal: Goal) -> None:
-        self.lane, self.weights, self.rates = lane, weights, weights.rates
+        self.lane, self.rates = lane, weights.rates
+        start = weights.flat
+        # What it brings into the pool's tensors when it is arranged there.
+        self.rows = {"flat": start, "best": start, **{name: torch.zeros_like(start) for name in OPTIMIZER}}
+        self.buffers = {tag + n: b for n, b in weights.buffers.items() for tag in ("now.", "best.")}
         self.epoch, self.best_epoch, self.done = 0, 0, False
         self.best_score: tuple[float, ...] = (-math.inf, -math.inf)
         self.failed: str | None = None
@@ -35,6 +40,14 @@ class Slot:
             if config["schedule"] == "plateau" and lane.scored
             else None
         )
+
+    def resume(self, state: LaneState) -> None:
+        """Go on from a state in place of the first epoch."""
+        self.epoch, self.best_epoch, self.best_score = state.epoch, state.best_epoch, state.best_score
+        if self.plateau is not None and state.plateau is not None:
+            self.plateau.state = state.plateau
+        self.rows |= {"best": state.rows["flat"], **state.rows}
+        self.buffers |= {f"best.{n[4:]}": b for n, b in state.buffers.items()} | state.buffers
 
 
 class Plan:

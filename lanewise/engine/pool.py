@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -21,10 +21,11 @@ from lanewise.engine.losses import lane_losses
 from lanewise.engine.optimizers import FAMILIES, clip_rows
 from lanewise.engine.plan import Masks, Plan, Slot
 from lanewise.engine.stack import NotStackableError, Stack
+from lanewise.engine.state import OPTIMIZER, LaneState
+from lanewise.fault_points import fault
 
 _EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
 _EVAL_ALIGN = 64  # evaluation batches are padded to whole vectors
-_STATE = ("first", "second")
 
 
 class LanePool:
@@ -74,7 +75,9 @@ class LanePool:
             raise
         except Exception as error:  # noqa: BLE001 - vmap refuses in many ways; the module alone was smoke-tested
             said = (str(error).strip() or repr(error)).splitlines()[0]
-            self.notes.append(f"{type(first.module).__name__}: lanes run one after another, vmap says: {said}")
+            self.notes.append(
+                f"{type(first.module).__name__}: lanes run one after another, vmap says: {said}"
+            )
             return Stack(first.module, sample, stacked=False)
 
     @property
@@ -82,9 +85,23 @@ class LanePool:
         """Lanes that will train at the next tick."""
         return sum(not s.done for s in self._slots) + len(self._incoming)
 
-    def add(self, lane: Lane) -> None:
-        """Train `lane` from the next tick on."""
-        self._incoming.append(Slot(lane, self._stack.read(lane.module), self._goal))
+    def add(self, lane: Lane, state: LaneState | None = None) -> None:
+        """Train `lane` from the next tick on, from a state if one is given."""
+        slot = Slot(lane, self._stack.read(lane.module), self._goal)
+        if state is not None:
+            slot.resume(state)
+        self._incoming.append(slot)
+
+    def state(self, key: int | str) -> LaneState:
+        """Where an active lane stands; its tensors are views that the next tick changes."""
+        for slot in self._incoming:
+            if slot.lane.key == key:
+                return _state(slot, slot.rows, slot.buffers)
+        row = next(i for i, s in enumerate(self._slots) if s.lane.key == key)
+        rows, buffers = (
+            {name: tensor[row] for name, tensor in tensors.items()} for tensors in (self._rows, self._buffers)
+        )
+        return _state(self._slots[row], rows, buffers)
 
     def drop(self, key: int | str) -> None:
         """Forget a lane; unknown keys are ignored."""
@@ -105,6 +122,7 @@ class LanePool:
                 reports[report.key] = report
             self.clock.record(size, time.perf_counter() - start)
             at += size
+            fault("mid_epoch")
         return [reports[s.lane.key] for s in self._slots]
 
     def take(self, key: int | str) -> LaneResult:
@@ -130,16 +148,12 @@ class LanePool:
             return
         slots = [self._slots[i] for i in keep] + self._incoming
         order = sorted(range(len(slots)), key=lambda i: (slots[i].lane.config["optimizer"], i))
-        new = [s.weights for s in self._incoming]
-        rows = {"flat": [w.flat for w in new], "best": [w.flat for w in new]}
-        rows |= {name: [torch.zeros_like(w.flat) for w in new] for name in _STATE}
-        self._rows = {n: self._merge(self._rows.get(n), keep, r, order) for n, r in rows.items()}
-        names = new[0].buffers if new else {n[4:]: None for n in self._buffers if n.startswith("now.")}
-        self._buffers = {
-            tag + n: self._merge(self._buffers.get(tag + n), keep, [w.buffers[n] for w in new], order)
-            for tag in ("now.", "best.")
-            for n in names
-        }
+        for kept, new in ((self._rows, [s.rows for s in self._incoming]),
+                          (self._buffers, [s.buffers for s in self._incoming])):  # fmt: skip
+            for name in new[0] if new else list(kept):
+                kept[name] = self._merge(kept.get(name), keep, [tensors[name] for tensors in new], order)
+        for slot in self._incoming:
+            slot.rows, slot.buffers = {}, {}  # they live in the pool's tensors now
         self._slots, self._incoming = [slots[i] for i in order], []
 
     def _merge(
@@ -161,16 +175,36 @@ class LanePool:
             for i, slot in enumerate(slots)
         ]
 
+    def _lone(self, slots: list[Slot]) -> bool:
+        """Whether a lane would step alone: it is given a twin, whose results are thrown away.
+
+        A product of one matrix takes other ways through BLAS than a batch of two or more (a vector's where
+        there is one output, several threads' where there are several), and its last bits differ. From two
+        on they do not depend on the number.
+        """
+        return len(slots) == 1 and self._stack.stacked
+
     def _views(self, tag: str, rows: slice) -> dict[str, torch.Tensor]:
         return {n[len(tag) :]: b[rows] for n, b in self._buffers.items() if n.startswith(tag)}
 
     def _train(self, slots: list[Slot], rows: slice) -> np.ndarray:
         """One epoch of optimiser steps of some lanes; their losses [steps, lanes]."""
+        own = {n: self._rows[n][rows] for n in ("flat", *OPTIMIZER)}
+        own |= {n: b[rows] for n, b in self._buffers.items() if n.startswith("now.")}
+        if not self._lone(slots):
+            return self._steps(slots, own)
+        twins = {n: torch.cat([t, t]) for n, t in own.items()}
+        losses = self._steps(slots * 2, twins)
+        for name, tensor in own.items():
+            tensor.copy_(twins[name][:1])
+        return losses[:, :1]
+
+    def _steps(self, slots: list[Slot], tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
+        """The steps themselves, in place: "flat", the optimiser's state, and the buffers "now.NAME"."""
+        p, state = tensors["flat"], {n: tensors[n] for n in OPTIMIZER}
+        buffers = {n.removeprefix("now."): t for n, t in tensors.items() if n.startswith("now.")}
         plan = Plan(slots, self._splits, self._goal, self.batch, self._device)
         masks = Masks(slots, self._stack, plan.steps, self._device)
-        p = self._rows["flat"][rows]
-        state = {n: self._rows[n][rows] for n in _STATE}
-        buffers = self._views("now.", rows)
         groups = _groups([s.lane.config["optimizer"] for s in slots])
         losses = []
         for step in range(plan.steps):
@@ -203,6 +237,9 @@ class LanePool:
         self, slots: list[Slot], flat: torch.Tensor, buffers: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         """Outputs [K, N, ...] on each lane's validation rows; shorter splits are padded with their first row."""
+        if self._lone(slots):
+            twins = {n: torch.cat([b, b]) for n, b in buffers.items()}
+            return self._outputs(slots * 2, torch.cat([flat, flat]), twins)[:1]
         splits = [self._splits[s.lane.split] for s in slots]
         longest = max(len(s.valid_target) for s in splits)
         parts = []
@@ -253,6 +290,19 @@ class LanePool:
         return Report(
             lane.key, slot.epoch, loss, scores, slot.done, slot.failed, slot.best_epoch or None, recorded
         )
+
+
+def _state(slot: Slot, rows: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> LaneState:
+    best = ("best", *OPTIMIZER, "flat") if slot.lane.keep_best else (*OPTIMIZER, "flat")
+    tags = ("now.", "best.") if slot.lane.keep_best else ("now.",)
+    return LaneState(
+        slot.epoch,
+        slot.best_epoch,
+        slot.best_score,
+        None if slot.plateau is None else slot.plateau.state,
+        {name: rows[name] for name in best},
+        {name: tensor for name, tensor in buffers.items() if name.startswith(tags)},
+    )
 
 
 def _ranked(*values: float) -> tuple[float, ...]:

@@ -99,6 +99,15 @@ class Plateau:
         self._cut, self._patience, self._sign = factor, patience, 1.0 if maximize else -1.0
         self._best, self._bad = -np.inf, 0
 
+    @property
+    def state(self) -> tuple[float, float, int]:
+        """Scale, best score (its sign so that higher is better) and bad epochs in a row."""
+        return self.scale, float(self._best), self._bad
+
+    @state.setter
+    def state(self, state: tuple[float, float, int]) -> None:
+        self.scale, self._best, self._bad = state
+
     def update(self, score: float) -> None:
         if self._sign * score > self._best:
             self._best, self._bad = self._sign * score, 0

@@ -136,6 +136,7 @@ class Stack:
         modules = dict(self._module.named_modules())
         self._dropouts = [m for m in modules.values() if isinstance(m, _LaneDropout)]
         self._norms = {n: m for n, m in modules.items() if isinstance(m, _LaneBatchNorm)}
+        self.stacked = stacked
         self._map: Callable[[Lane], Lane] = vmap if stacked else _loop
         self._probe(sample)
 

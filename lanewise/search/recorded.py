@@ -14,8 +14,10 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
+from lanewise.fault_points import fault
 from lanewise.ledger import Ledger, Report, TrialRecord, finite
 from lanewise.pruning import Direction
+from lanewise.search.catch_up import catch_up
 from lanewise.search.records import LaneRequest, Progress, SearchResult, Trainer
 from lanewise.search.run import search
 from lanewise.space import Space
@@ -48,7 +50,10 @@ def recorded_search(
             repeated += last.ended
         else:
             ended = [*repeated, *last.ended]
+            fault("before_tell")
             ledger.write(last.ticks, last.elapsed_s, started=last.started, reports=last.reports, ended=ended)
+            fault("after_tell")
+            engine.keep(at_rung=any(trial.state == "pruned" for trial in last.ended))
             repeated = []
         yield replace(last, replayed=recorded.replaying)
 
@@ -84,9 +89,17 @@ class RecordedEngine:
         """Whether there is an empty lane for this trial."""
         return self._engine.free(request)
 
-    def add(self, request: LaneRequest) -> None:
+    def saved(self, request: LaneRequest, at_most: int) -> int:
+        """Epochs from which the trial can go on."""
+        return self._engine.saved(request, at_most)
+
+    def keep(self, *, at_rung: bool) -> None:
+        """Write down where the lanes stand, if it is time."""
+        self._engine.keep(at_rung=at_rung)
+
+    def add(self, request: LaneRequest, epoch: int = 0) -> None:
         """Put the trial into an empty lane."""
-        self._engine.add(request)
+        self._engine.add(request, epoch)
         if self.replaying:
             same = self._ledger.started_with(request.number) == (request.config, request.seed)
             self._records[request.number] = self._ledger.reports(request.number) if same else []
@@ -130,16 +143,13 @@ class RecordedEngine:
         for number in self._requests:
             self._engine.drop(number)
         different: set[int] = set()
-        for left in range(max(self._epochs.values(), default=0), -1, -1):
-            for number, request in sorted(self._requests.items()):
-                if self._epochs[number] == left:
-                    self._engine.add(request)  # the furthest first
-            for report in self._engine.tick() if left else ():
-                if _as_kept(report) != _as_kept(self._records[report.number][report.epoch - 1]):
-                    different.add(report.number)
-                if report.failed or report.finished:
-                    self._broken[report.number] = report.failed or "it ended earlier than recorded"
-                    self._engine.drop(report.number)
+        wanted = {number: (request, self._epochs[number]) for number, request in self._requests.items()}
+        for report in catch_up(self._engine, wanted):
+            if _as_kept(report) != _as_kept(self._records[report.number][report.epoch - 1]):
+                different.add(report.number)
+            if report.failed or report.finished:
+                self._broken[report.number] = report.failed or "it ended earlier than recorded"
+                self._engine.drop(report.number)
         if different:
             _log.warning(
                 "resuming: trials %s train differently from their record, so their numbers mix both "

@@ -50,8 +50,20 @@ class Trainer(Protocol):
         """Whether there is an empty lane for this trial; depends on the occupied lanes only."""
         ...
 
-    def add(self, request: LaneRequest) -> None:
-        """Put the trial into an empty lane."""
+    def saved(self, request: LaneRequest, at_most: int) -> int:
+        """Epochs from which this trial can go on, of a checkpoint not past `at_most`; 0 where there is none."""
+        ...
+
+    def add(self, request: LaneRequest, epoch: int = 0) -> None:
+        """Put the trial into an empty lane; with an epoch that `saved` named, as it stood after it."""
+        ...
+
+    def keep(self, *, at_rung: bool) -> None:
+        """Write down where the lanes stand, if it is time; called when a tick is in the ledger.
+
+        Args:
+            at_rung: Trials were stopped in this tick.
+        """
         ...
 
     def tick(self) -> Sequence[Report]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lanes import CLASSES, lane, run, split
+from lanes import CLASSES, VALUES, lane, run, split
 from torch import nn
 
 from lanewise.engine.engine import Engine
@@ -41,7 +41,7 @@ def test_bits_do_not_depend_on_the_number_of_lanes_threads_or_chunks(
     alone = {k: bits(run([lane(k, epochs=2, **how)], [data]), k) for k in (0, 5, 63)}
     torch.set_num_threads(threads)
     try:
-        for count, chunk in ((7, None), (64, 64), (64, 24)):
+        for count, chunk in ((1, None), (7, None), (64, 64), (64, 24)):
             together = run([lane(k, epochs=2, **how) for k in range(count)], [data], chunk=chunk)
             for k, expected in alone.items():
                 if k < count:
@@ -135,3 +135,18 @@ def test_patience_stops_a_lane_that_does_not_improve() -> None:
     reports = run([still, lane(1, epochs=3)], [data])
     assert len(reports[0]) == 5 and reports[0][-1].finished and reports[0][-1].best_epoch == 1
     assert len(reports[1]) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_lone_lane_with_one_output_has_the_bits_it_has_among_others(threads: int) -> None:
+    """One output alone goes through BLAS as a vector's product: a replayed regression would differ."""
+    data = [split(rows=330, regression=True)]
+    how = {**ODD, "norm": "batch", "rate": 0.2, "outputs": 1}
+    together = run([lane(k, **how) for k in range(9)], data, VALUES)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        alone = run([lane(4, **how)], data, VALUES)
+    finally:
+        torch.set_num_threads(before)
+    assert bits(alone, 4) == bits(together, 4)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from lanewise.checkpoints import Checkpoints
 from lanewise.data import Dataset, prepare
 from lanewise.ledger import Ledger, definition
 from lanewise.metrics import find_metric
@@ -43,11 +44,16 @@ def prepared(folder: Path, **search_options: Any) -> tuple[Study, Dataset, Space
 
 
 def finish(
-    study: Study, dataset: Dataset, space: Space, ledger: Ledger | None = None, stop_after: int | None = None
+    study: Study,
+    dataset: Dataset,
+    space: Space,
+    ledger: Ledger | None = None,
+    stop_after: int | None = None,
+    checkpoints: Checkpoints | None = None,
 ):
     """The search's result, or None where it was stopped after some ticks."""
     metric = find_metric(dataset.metric, dataset.task)
-    lanes = SearchLanes(Trainer(study, resolve("mlp"), dataset))
+    lanes = SearchLanes(Trainer(study, resolve("mlp"), dataset), checkpoints)
     goal = {"metric": metric.name, "direction": metric.direction}
     loop = (
         recorded_search(study, space, lanes, ledger, **goal)
@@ -112,15 +118,22 @@ def test_a_tpe_and_asha_search_is_repeatable_and_each_trial_can_be_trained_alone
         trainer.drop(trial.number)
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 9])
-def test_a_stopped_search_goes_on_to_the_same_table(tmp_path: Path, stop_after: int) -> None:
+@pytest.mark.parametrize(("stop_after", "checkpoints"), [(1, False), (4, False), (4, True), (9, True)])
+def test_a_stopped_search_goes_on_to_the_same_table(
+    tmp_path: Path, stop_after: int, checkpoints: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"strategy": "tpe", "pruner": "asha", "trials": 24, "lanes": 8, "rung_first": 1, "startup": 8}
     study, dataset, space = prepared(tmp_path, **options)
     metric = find_metric(dataset.metric, dataset.task)
     what = definition(study, space, metric=metric.name, direction=metric.direction, data=dataset.fingerprint)
     whole = finish(study, dataset, space)
+    every_s = 1e-9 if checkpoints else 0.0
+    monkeypatch.setattr("lanewise.checkpoints.SHARE", 1e9)  # at every tick
     with Ledger(tmp_path / "ledger.db", what) as ledger:
-        assert finish(study, dataset, space, ledger, stop_after) is None
+        kept = Checkpoints(tmp_path / "kept", every_s)
+        assert finish(study, dataset, space, ledger, stop_after, kept) is None
     with Ledger(tmp_path / "ledger.db", what) as ledger:
-        resumed = finish(study, dataset, space, ledger)
+        kept = Checkpoints(tmp_path / "kept", every_s)
+        resumed = finish(study, dataset, space, ledger, checkpoints=kept)
+    assert (tmp_path / "kept").exists() == checkpoints
     assert table(resumed) == table(whole)

@@ -64,6 +64,7 @@ class FakeTrainer:
     ) -> None:
         self.capacity, self.curve, self.dies_at = capacity, curve, dies_at
         self.lanes: dict[int, tuple[LaneRequest, list[Report]]] = {}
+        self.kept: dict[int, list[Report]] = {}  # the one checkpoint
         self.ticks = self.trained = 0
 
     @property
@@ -74,9 +75,19 @@ class FakeTrainer:
         width = request.config.get("width")
         return sum(r.config.get("width") == width for r, _ in self.lanes.values()) < self.capacity
 
-    def add(self, request: LaneRequest) -> None:
+    def saved(self, request: LaneRequest, at_most: int) -> int:
+        epochs = len(self.kept.get(request.number, []))
+        return epochs if epochs <= at_most else 0
+
+    def add(self, request: LaneRequest, epoch: int = 0) -> None:
         assert self.free(request) and request.number not in self.lanes
-        self.lanes[request.number] = (request, [])
+        done = self.kept[request.number] if epoch else []
+        assert len(done) == epoch
+        self.lanes[request.number] = (request, list(done))
+
+    def keep(self, *, at_rung: bool) -> None:
+        if self.ticks % 3 == 0:
+            self.kept = {number: list(done) for number, (_, done) in self.lanes.items()}
 
     def drop(self, number: int) -> None:
         del self.lanes[number]
@@ -470,17 +481,22 @@ def recorded(
     lanes=st.integers(1, 9),
     strategy=st.sampled_from(["tpe", "random"]),
     seed=st.integers(0, 99),
+    checkpoints=st.booleans(),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_resumed_search_is_the_uninterrupted_one(
-    tmp_path_factory: pytest.TempPathFactory, kills: list[int], lanes: int, strategy: str, seed: int
-) -> None:
+    tmp_path_factory: pytest.TempPathFactory, kills: list[int], lanes: int, strategy: str, seed: int,
+    checkpoints: bool,
+) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("resume")
     study = a_study(strategy=strategy, trials=18).model_copy(update={"seed": seed})
     _, straight = recorded(folder / "straight.db", study, FakeTrainer(lanes))
-    for kill in kills:
-        recorded(folder / "broken.db", study, FakeTrainer(lanes, dies_at=kill))
-    progress, resumed = recorded(folder / "broken.db", study, FakeTrainer(lanes))
+    kept: dict[int, list[Report]] = {}
+    for kill in [*kills, None]:
+        trainer = FakeTrainer(lanes, dies_at=kill)
+        trainer.kept = kept if checkpoints else {}
+        progress, resumed = recorded(folder / "broken.db", study, trainer)
+        kept = trainer.kept
     assert straight is not None and resumed is not None
     assert table(resumed.trials) == table(straight.trials)
     assert dataclasses.replace(resumed, trials=(), seconds=0) == dataclasses.replace(
@@ -490,6 +506,19 @@ def test_a_resumed_search_is_the_uninterrupted_one(
     # the files agree too: nothing twice, nothing left over, wherever it was killed
     files = [table(read_trials(folder / name)) for name in ("broken.db", "straight.db")]
     assert files == [table(straight.trials)] * 2
+
+
+def test_a_checkpoint_saves_the_epochs_before_it(tmp_path: Path) -> None:
+    study = a_study(pruner="none", train={"patience": 0})
+    trained, saved = {}, 0
+    for name, with_checkpoint in (("without", False), ("with", True)):
+        killed, again = FakeTrainer(4, dies_at=12), FakeTrainer(4)
+        recorded(tmp_path / name, study, killed)  # 11 ticks are in the ledger, 9 in the checkpoint
+        again.kept = killed.kept if with_checkpoint else {}
+        recorded(tmp_path / name, study, again)
+        trained[name] = again.trained
+        saved = 9 * len(killed.lanes)
+    assert trained["without"] - trained["with"] == saved >= 4 * 9
 
 
 def test_replayed_ticks_train_nothing_and_say_so(tmp_path: Path) -> None:
