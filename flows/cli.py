@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.local_server import LocalServer
 
 INTERRUPTED, TERMINATED = 130, 143
+DIFFERENT = 1  # a replay gave other bits
 CONTINUE = "Everything printed as ended is kept; the same command continues."
 
 app = typer.Typer(
@@ -157,6 +158,37 @@ def predict(
 
 
 @app.command()
+def replay(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's id in MLflow, or STUDY/trial-0042.", show_default=False),
+    ],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Compare the first ones only.")] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="The champion's trial; RUN is a study's name or file.")
+    ] = False,
+    set_: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Address of MLflow; else the study file's, or MLFLOW_TRACKING_URI.")
+    ] = None,
+) -> None:
+    """Train a recorded trial again, alone, and compare every bit. Exit code 0 if all are equal, else 1."""
+    import json
+
+    _quiet()
+    from tasks.replay import replay as train_again
+
+    try:
+        found = train_again(run, epochs=epochs, best=best, overrides=_overrides(set_), uri=tracking_uri)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.words()))
+    if found.verdict.answer != "EXACT":
+        raise typer.Exit(DIFFERENT)
+
+
+@app.command()
 def sync(study: StudyFile, set_: Overrides = None) -> None:
     """Bring to MLflow what a run had to keep back while MLflow was away."""
     _quiet()
@@ -185,8 +217,9 @@ def ui(
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run a command and leave with its exit code.
 
-    0 done; 2 study or arguments; 3 data; 4 network; 5 storage or tracking; 6 too many failed trials;
-    75 another run holds the study; 130 and 143 interrupted, to be continued with the same command.
+    0 done; 1 a replay that differs; 2 study or arguments; 3 data; 4 network; 5 storage or tracking;
+    6 too many failed trials; 75 another run holds the study; 130 and 143 interrupted, to be continued with
+    the same command.
     """
     log = logging.getLogger("lanewise")
     log.addHandler(logging.StreamHandler())

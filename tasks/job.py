@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 from lanewise.errors import StudyHeldError, TrackingError
 from lanewise.study import Study, load_study
-from tasks.stages import StageStore, code_version
+from tasks.ingredients import ingredients
+from tasks.stages import StageStore
+from tasks.study_record import PIPELINE as PIPELINE  # stages read it here
+from tasks.study_record import STUDY_RECORD, records_folder, to_text
 from tasks.sweep import noted
 
 if TYPE_CHECKING:
+    from lanewise.checkpoints import FinishedLanes
     from lanewise.data import Prepared
     from lanewise.model import Network
     from lanewise.space import Space
     from lanewise.tracking import Tracker
     from lanewise.tracking.runs import RunState
 
-PIPELINE = "pipeline"  # key of the parent run
 CONNECT_TIMEOUT_S = 30.0
 
 
@@ -70,7 +73,7 @@ class Workshop:
     @property
     def records(self) -> Path:
         """Ledger and spool of the present rows: a nightly study whose source grew begins a new search."""
-        return self.folder / f"rows-{self.prepared.dataset.split_fingerprint[:12]}"
+        return records_folder(self.home, self.study.name, self.prepared.dataset.split_fingerprint)
 
     @property
     def user_code(self) -> list[Path]:
@@ -119,6 +122,7 @@ class Workshop:
                 tags={"lanewise.seed": study.seed, "lanewise.study": Path(self.job.study).name},
                 resume=True,
             )
+            tracker.artifact(PIPELINE, to_text(study, self.home), STUDY_RECORD)
         except BaseException:
             tracker.close(timeout_s=5.0)
             raise
@@ -126,12 +130,18 @@ class Workshop:
 
     def tags(self) -> dict[str, object]:
         """Tags by which a run can be found again and repeated from its record alone."""
-        dataset = self.prepared.dataset
-        return {
-            "lanewise.data": dataset.fingerprint,
-            "lanewise.split": dataset.split_fingerprint,
-            "lanewise.code": code_version(),
-        }
+        return dict(self._ingredients)
+
+    @cached_property
+    def _ingredients(self) -> dict[str, str]:
+        return ingredients(self.study, self.network, self.prepared.dataset)
+
+    def finished_lanes(self, stage: str) -> FinishedLanes:
+        """Trainings of a stage that was cut off; they count while rows and code are the same."""
+        from lanewise.checkpoints import FinishedLanes
+
+        context = f"{self.prepared.dataset.split_fingerprint} {code_version()}"
+        return FinishedLanes(self.records / "finished" / stage, context)
 
     def ended_runs(self) -> frozenset[str]:
         """Keys of the runs that MLflow was told the end of, by whichever process, abandoned ones left out."""

@@ -7,7 +7,7 @@ to), `deliver` (the process beside the training), `writers` (how MLflow is told)
 
 from lanewise.tracking.deliver import Deliverer, Delivery, deliver
 from lanewise.tracking.links import compare_link, trials_link
-from lanewise.tracking.read import read_trial
+from lanewise.tracking.read import champion_trial, is_run_id, latest_run, read_text, read_trial
 from lanewise.tracking.store import (
     absolute_uri,
     artifact_root,
@@ -25,13 +25,17 @@ __all__ = [
     "absolute_uri",
     "alias_version",
     "artifact_root",
+    "champion_trial",
     "compare_link",
     "deliver",
     "ended_runs",
     "ensure_store",
     "fetch",
+    "is_run_id",
+    "latest_run",
     "promote",
     "quiet_environment",
+    "read_text",
     "read_trial",
     "register",
     "server_command",

@@ -1,0 +1,69 @@
+"""The study as it is attached to the parent run in MLflow: with it a trial is trained again without the file.
+
+Written by tasks/job.py, read by tasks/replay.py. Overrides are in it; where it is tracked is not, since an
+address may hold a password, and the loader refuses every other secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lanewise.errors import TrackingError
+from lanewise.study import Study
+
+PIPELINE = "pipeline"  # key of the parent run
+STUDY_RECORD = "study.json"  # what is attached to it
+FORMAT = 1
+
+
+def records_folder(home: Path, study: str, split: str) -> Path:
+    """Where ledger, spool and replays of a study's rows lie: one folder for each split of them."""
+    return home / "studies" / study / f"rows-{split[:12]}"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study's record.
+
+    Args:
+        definition: What `Study.definition` gave.
+        base_dir: Folder of the study file, from which relative sources and own networks are found.
+        home: Its `tracking.home`, absolute.
+    """
+
+    definition: Mapping[str, Any]
+    base_dir: Path
+    home: Path
+
+
+def to_text(study: Study, home: Path) -> str:
+    """The record, as JSON."""
+    places = {"base_dir": str(study.base_dir), "home": str(home)}
+    return json.dumps({"format": FORMAT, "study": study.definition(), **places}, indent=1) + "\n"
+
+
+def from_text(text: str, where: str) -> StudyRecord:
+    """The record of a text.
+
+    Args:
+        text: As it came from MLflow.
+        where: The run, for the message.
+
+    Raises:
+        TrackingError: It is no such record, or of another version of Lanewise.
+    """
+    try:
+        found = json.loads(text)
+        if found["format"] == FORMAT:
+            return StudyRecord(dict(found["study"]), Path(found["base_dir"]), Path(found["home"]))
+        given = f"format {found['format']}"
+    except (ValueError, KeyError, TypeError) as error:
+        given = f"{type(error).__name__}: {error}"
+    raise TrackingError(
+        "the study's record cannot be read", where=f"{STUDY_RECORD} of run {where}", given=given,
+        rule=f"format {FORMAT}", remedy="use the version of Lanewise that recorded it",
+    )  # fmt: skip
