@@ -1,8 +1,8 @@
-"""Checkpoints of a search's lanes: written between ticks, read when a search that was cut off goes on.
+"""What was trained, on disk until it is no longer needed: running lanes of a search, finished ones of a stage.
 
-Before it stands the trainer, whose lanes it keeps; after it `search.lanes`. One file holds every running lane;
-it is written under a temporary name, forced to the disk and renamed, and the one before it is kept. A
-checkpoint only saves time: what was reported is the ledger's, and a lane with none is trained from its start.
+Before it stands the engine, whose lanes it keeps; after it the trainer and `search.lanes`. A file is written
+under a temporary name, forced to the disk and renamed; its SHA-256 stands behind it. What is kept here only
+saves time: what was reported is the ledger's, and a lane with nothing kept is trained from its start.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from lanewise.engine import LaneState
+from lanewise.engine import Lane, LaneResult, LaneState
 from lanewise.fault_points import fault
 
 PRESENT, PREVIOUS = "lanes.ckpt", "lanes.previous.ckpt"
@@ -58,20 +60,9 @@ class Checkpoints:
     def write(self, states: States) -> None:
         """Keep where lanes stand; a disk that refuses costs a warning, the one before stays."""
         begun = time.monotonic()
-        content = encode(states)
-        new = self._folder / f"{PRESENT}.new"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            fault("ckpt_before_rename")
-            if (self._folder / PRESENT).exists():
-                (self._folder / PRESENT).replace(self._folder / PREVIOUS)
-            new.replace(self._folder / PRESENT)
+            _write(self._folder / PRESENT, encode(states), self._folder / PREVIOUS)
         except OSError as error:
-            new.unlink(missing_ok=True)
             if not self._warned:
                 _log.warning("%s: no checkpoint (%s); training goes on", self._folder, error.strerror)
             self._warned = True
@@ -81,7 +72,7 @@ class Checkpoints:
     def find(self, lane: str, at_most: int) -> LaneState | None:
         """The latest kept state of a lane that is not past an epoch, None where there is none."""
         if self._found is None:
-            self._found = [self._read(self._folder / name) for name in (PRESENT, PREVIOUS)]
+            self._found = [_states(self._folder / name) for name in (PRESENT, PREVIOUS)]
         kept = [states[lane] for states in self._found if lane in states]
         return max((s for s in kept if s.epoch <= at_most), key=lambda state: state.epoch, default=None)
 
@@ -94,21 +85,69 @@ class Checkpoints:
         for name in (PRESENT, PREVIOUS):
             (self._folder / name).unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> dict[str, LaneState]:
+
+class FinishedLanes:
+    """Trainings of a stage that have ended, so that a stage that was cut off trains only the others.
+
+    Args:
+        folder: Where they lie, a file for each tick in which lanes ended.
+        context: All that their results depend on beside the lane itself: data and code, in one text.
+    """
+
+    def __init__(self, folder: Path, context: str) -> None:
+        self._folder, self._context = folder, context
+        self._found: dict[str, LaneResult | None] = {}
+        for path in sorted(folder.glob("*.lanes")):
+            tensors, index = _read(path) or ({}, [])
+            for number, entry in enumerate(index):
+                self._found[entry["lane"]] = _result(entry, number, tensors)
+
+    def find(self, lane: Lane, rows: str) -> tuple[LaneResult | None] | None:
+        """What became of a lane, its result or None for one that failed; no tuple: it was not kept."""
+        text = self._identity(lane, rows)
+        if text not in self._found:
+            return None
+        kept = self._found[text]
+        return (None if kept is None else replace(kept, key=lane.key),)
+
+    def keep(self, ended: Sequence[tuple[Lane, str, LaneResult | None]]) -> None:
+        """Keep lanes that ended in one tick: (lane, hash of its split's rows, result or None where it failed)."""
+        index: list[dict[str, Any]] = []
+        tensors: dict[str, torch.Tensor] = {}
+        for number, (lane, rows, result) in enumerate(ended):
+            entry: dict[str, Any] = {"lane": self._identity(lane, rows), "failed": result is None}
+            if result is not None:
+                entry |= {"best_epoch": result.best_epoch, "epochs": result.epochs}
+                tensors[f"{number}/outputs"] = result.outputs.contiguous()
+                tensors |= {f"{number}/weights/{n}": w.contiguous() for n, w in result.weights.items()}
+            index.append(entry)
+        name = hashlib.sha256(json.dumps(index).encode()).hexdigest()[:16]
         try:
-            return decode(path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            _log.warning("%s is not used: %s", path, error)
-            return {}
+            _write(self._folder / f"{name}.lanes", pack(tensors, index))
+        except OSError as error:
+            _log.warning("%s: finished trainings are not kept (%s)", self._folder, error.strerror)
+        fault("between_folds")
+
+    def remove(self) -> None:
+        """Take the files away: the stage's result is there."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _identity(self, lane: Lane, rows: str) -> str:
+        """All but the key, the module (made from configuration and seed) and the split's place in a list."""
+        told = {n: v for n, v in vars(lane).items() if n not in ("key", "module", "split")}
+        return json.dumps([self._context, rows, told], sort_keys=True)
+
+
+def _result(entry: Mapping[str, Any], number: int, tensors: Mapping[str, torch.Tensor]) -> LaneResult | None:
+    if entry["failed"]:
+        return None
+    start = f"{number}/weights/"
+    weights = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+    return LaneResult("", weights, entry["best_epoch"], entry["epochs"], tensors[f"{number}/outputs"])
 
 
 def encode(states: States) -> bytes:
-    """Lane states as one safetensors file with its SHA-256 behind it.
-
-    Lanes whose tensors have the same shapes are stacked, so a pool is a handful of tensors.
-    """
+    """Lane states as one file; lanes whose tensors have the same shapes are stacked into a handful of tensors."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for lane, state in states.items():
         tensors = state.rows | state.buffers
@@ -123,10 +162,7 @@ def encode(states: States) -> bytes:
                 rows = [getattr(states[lane], part)[name] for lane in lanes]
                 stacked[f"{number}/{part}/{name}"] = torch.stack(rows).cpu()
         index += [_entry(lane, states[lane], number, row) for row, lane in enumerate(lanes)]
-    text = json.dumps(index, separators=(",", ":"), allow_nan=False).encode()
-    stacked[_INDEX] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    content = safetensors.torch.save(stacked)
-    return content + hashlib.sha256(content).digest()
+    return pack(stacked, index)
 
 
 def decode(content: bytes) -> dict[str, LaneState]:
@@ -135,14 +171,10 @@ def decode(content: bytes) -> dict[str, LaneState]:
     Raises:
         ValueError: It is damaged.
     """
-    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if hashlib.sha256(body).digest() != digest:
-        raise ValueError("its SHA-256 is wrong")
-    try:
-        stacked = safetensors.torch.load(body)
-        index = json.loads(bytes(stacked.pop(_INDEX).tolist()))
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"it is of another kind ({error})") from error
+    return _decoded(*unpack(content))
+
+
+def _decoded(stacked: Mapping[str, torch.Tensor], index: Sequence[Mapping[str, Any]]) -> dict[str, LaneState]:
     found: dict[str, LaneState] = {}
     for entry in index:
         parts: dict[str, dict[str, torch.Tensor]] = {"rows": {}, "buffers": {}}
@@ -169,3 +201,61 @@ def _entry(lane: str, state: LaneState, group: int, row: int) -> dict[str, Any]:
         "best_score": [float(v).hex() for v in state.best_score],
         "plateau": None if plateau is None else [plateau[0].hex(), plateau[1].hex(), plateau[2]],
     }  # fmt: skip
+
+
+def pack(tensors: Mapping[str, torch.Tensor], index: Sequence[Mapping[str, Any]]) -> bytes:
+    """Tensors and what is said of them as one safetensors file, with its SHA-256 behind it."""
+    text = json.dumps(index, separators=(",", ":"), allow_nan=False).encode()
+    content = safetensors.torch.save(
+        {**tensors, _INDEX: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    )
+    return content + hashlib.sha256(content).digest()
+
+
+def unpack(content: bytes) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """What `pack` made a file of.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        raise ValueError("its SHA-256 is wrong")
+    try:
+        tensors = safetensors.torch.load(body)
+        return tensors, json.loads(bytes(tensors.pop(_INDEX).tolist()))
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"it is of another kind ({error})") from error
+
+
+def _write(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Put a file in place whole or not at all; the one it replaces becomes `previous`."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fault("ckpt_before_rename")
+        if previous is not None and path.exists():
+            path.replace(previous)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]] | None:
+    try:
+        return unpack(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("%s is not used: %s", path, error)
+        return None
+
+
+def _states(path: Path) -> dict[str, LaneState]:
+    found = _read(path)
+    return {} if found is None else _decoded(*found)

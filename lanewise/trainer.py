@@ -6,6 +6,7 @@ nothing: it builds the seeded module, picks the split's tensors, and passes repo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from lanewise.metrics import find_metric
 from lanewise.study import Study, training_defaults
 
 if TYPE_CHECKING:
+    from lanewise.checkpoints import FinishedLanes
     from lanewise.data import Arrays, Dataset, Layout, Split
     from lanewise.model import Network
     from lanewise.space import Config
@@ -213,21 +215,40 @@ class Trainer:
         """A finished lane's weights and validation outputs; call before the next tick."""
         return next(e for e in self._engines.values() if e.holds(key)).take(key)
 
-    def train_all(self, lanes: Sequence[Lane]) -> list[LaneResult | None]:
-        """Train lanes to their end, refilling as they finish; None where one failed."""
-        waiting = list(reversed(lanes))
+    def train_all(
+        self, lanes: Sequence[Lane], finished: FinishedLanes | None = None
+    ) -> list[LaneResult | None]:
+        """Train lanes to their end, refilling as they finish; None where one failed.
+
+        Args:
+            lanes: Named by different keys.
+            finished: Where lanes that ended are kept; those of a call that was cut off are not trained again.
+        """
         results: dict[int | str, LaneResult | None] = {}
+        by_key = {lane.key: lane for lane in lanes}
+        for lane in lanes:
+            known = finished.find(lane, rows_of(self.splits[lane.split])) if finished else None
+            if known is not None:
+                results[lane.key] = known[0]
+        waiting = [lane for lane in reversed(lanes) if lane.key not in results]
         while waiting or self.active:
             while waiting and self.free > 0:
                 self.add(waiting.pop())
-            for report in self.tick():
-                if report.finished:
-                    results[report.key] = None if report.failed else self.take(report.key)
+            ended = {r.key: None if r.failed else self.take(r.key) for r in self.tick() if r.finished}
+            results |= ended
+            if finished and ended:
+                lane_of = {k: (by_key[k], rows_of(self.splits[by_key[k].split])) for k in ended}
+                finished.keep([(*lane_of[k], result) for k, result in ended.items()])
         return [results[lane.key] for lane in lanes]
 
 
+def rows_of(split: Split) -> str:
+    """Which rows a split trains and validates on, as a hash."""
+    return hashlib.sha256(split.train.tobytes() + b"/" + split.valid.tobytes()).hexdigest()[:16]
+
+
 def fold_trainer(
-    study: Study, network: Network, dataset: Dataset
+    study: Study, network: Network, dataset: Dataset, finished: FinishedLanes | None = None
 ) -> Callable[[Sequence[tuple[Config, int, Split]]], list[tuple[npt.NDArray[np.float32] | None, int]]]:
     """The function `evaluate` trains with: every (configuration, seed, split) is a lane of one call.
 
@@ -243,7 +264,8 @@ def fold_trainer(
         place = {split.name: i for i, split in enumerate(splits)}
         trainer = Trainer(study, network, dataset, splits, lanes=_MOST_LANES[choose_device(study)])
         first = trainer.train_all(
-            [trainer.lane(i, config, seed, split=place[s.name]) for i, (config, seed, s) in enumerate(jobs)]
+            [trainer.lane(i, config, seed, split=place[s.name]) for i, (config, seed, s) in enumerate(jobs)],
+            finished,
         )
         best: dict[str, list[int]] = {}
         keys = [json.dumps(config, sort_keys=True) for config, _, _ in jobs]
@@ -257,7 +279,7 @@ def fold_trainer(
             for i, (config, seed, s) in enumerate(jobs)
             if first[i] is not None
         }  # fmt: skip
-        scored = dict(zip(again, trainer.train_all(list(again.values())), strict=True))
+        scored = dict(zip(again, trainer.train_all(list(again.values()), finished), strict=True))
         found: list[tuple[npt.NDArray[np.float32] | None, int]] = []
         for i, result in enumerate(first):
             again_i = scored.get(i)
@@ -285,7 +307,7 @@ def shared_epoch(best_epochs: Sequence[int]) -> int:
 
 
 def full_trainer(
-    study: Study, network: Network, dataset: Dataset, split: Split
+    study: Study, network: Network, dataset: Dataset, split: Split, finished: FinishedLanes | None = None
 ) -> Callable[[Config, Sequence[int], int], list[dict[str, torch.Tensor]]]:
     """The function `refit` trains with: the members are lanes, stopped after the given epoch of the plan."""
 
@@ -297,7 +319,7 @@ def full_trainer(
             for i, seed in enumerate(seeds)
         ]
         weights = []
-        for result in trainer.train_all(lanes):
+        for result in trainer.train_all(lanes, finished):
             if result is None:
                 raise SearchError(
                     "a refit of the winner diverged on all development rows",

@@ -39,17 +39,19 @@ def cross_validate(job: Job, prepared: StageResult, searched: StageResult) -> Ma
             f"{len(contenders)} configurations on {len(splits)} folds: {lanes} trainings",
         )
     )
+    finished = shop.finished_lanes("evaluate")
     with interruptible():
         found = evaluate(
             dataset,
             contenders,
             splits,
-            fold_trainer(study, shop.network, dataset),
+            fold_trainer(study, shop.network, dataset, finished),
             folds=wanted.folds,
             baselines=wanted.baselines,
             confidence=wanted.confidence,
             seed=study.seed,
         )
+    finished.remove()
     for warning in found.warnings:
         say(Event("evaluate", "note", warning))
     _track(shop, found, [split.name for split in splits])

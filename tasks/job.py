@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lanewise.errors import StudyHeldError, TrackingError
 from lanewise.study import Study, load_study
 from tasks.ingredients import ingredients
-from tasks.stages import StageStore
+from tasks.stages import StageStore, code_version, digest
 from tasks.study_record import PIPELINE as PIPELINE  # stages read it here
 from tasks.study_record import STUDY_RECORD, records_folder, to_text
 from tasks.sweep import noted
@@ -137,10 +137,10 @@ class Workshop:
         return ingredients(self.study, self.network, self.prepared.dataset)
 
     def finished_lanes(self, stage: str) -> FinishedLanes:
-        """Trainings of a stage that was cut off; they count while rows and code are the same."""
+        """Trainings of a stage that was cut off; they count while study, rows and code are the same."""
         from lanewise.checkpoints import FinishedLanes
 
-        context = f"{self.prepared.dataset.split_fingerprint} {code_version()}"
+        context = digest(self.study.definition(), self.prepared.dataset.split_fingerprint, code_version())
         return FinishedLanes(self.records / "finished" / stage, context)
 
     def ended_runs(self) -> frozenset[str]:

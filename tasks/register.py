@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lanewise import registry, tracking
 from lanewise.errors import LanewiseError, SearchError, TrackingError
+from lanewise.fault_points import fault
 from lanewise.fitted import FittedModel
 from lanewise.gate import Decision, gate
 from lanewise.judge import Evaluation, median_epoch
@@ -44,6 +45,7 @@ def refit_and_test(job: Job, prepared: StageResult, evaluated: StageResult) -> M
     study, dataset = shop.study, shop.prepared.dataset
     with interruptible():
         fitted = _refit(shop, found, found.winner, study.registration.members)
+        fault("mid_refit")
         default = fitted if found.winner == "default" else _default(shop, found)
     test = open_and_score(
         shop.prepared.seal,
@@ -59,6 +61,7 @@ def refit_and_test(job: Job, prepared: StageResult, evaluated: StageResult) -> M
     manifest = registry.save(
         fitted.to_parts(), folder, example, fitted.predict(example), search_path=shop.user_code
     )
+    shop.finished_lanes("register").remove()
     record = {"test": asdict(test), "folder": str(folder), "digest": manifest.digest, "winner": found.winner}
     score = test.scores[test.metric].estimate
     words = "undefined" if score is None else f"{score:.4g}"
@@ -123,7 +126,9 @@ def _refit(shop: Workshop, found: Evaluation, name: str, members: int) -> Fitted
         epochs=epochs,
         members=members,
         seed=shop.study.seed,
-        train_full=full_trainer(shop.study, shop.network, dataset, full_split(dataset)),
+        train_full=full_trainer(
+            shop.study, shop.network, dataset, full_split(dataset), shop.finished_lanes("register")
+        ),
     )
 
 

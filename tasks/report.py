@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lanewise import report, tracking
+from lanewise.fault_points import fault
 from lanewise.report import Records
 from tasks.artifacts import show_markdown
 from tasks.job import PIPELINE, Job, Workshop, workshop
@@ -97,6 +98,7 @@ def _put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_bytes(content)
+    fault("mid_report")
     new.replace(path)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lanes import CLASSES, VALUES, lane, run, split
+from test_search_bits import prepared
 
-from lanewise.checkpoints import PRESENT, PREVIOUS, Checkpoints, decode, encode
+from lanewise.checkpoints import PRESENT, PREVIOUS, Checkpoints, FinishedLanes, decode, encode
 from lanewise.engine.engine import Engine
 from lanewise.engine.lane import Lane
+from lanewise.model import resolve
+from lanewise.trainer import Trainer, fold_trainer
 
 HOW = {"width": 13, "norm": "batch", "rate": 0.3}
 FAMILIES = ("sgd", "adam", "adamw", "rmsprop")
@@ -150,3 +154,42 @@ def test_writing_takes_its_share_of_the_time_and_no_more(
     now[0] += 1
     assert found.due()
     assert not Checkpoints(tmp_path, every_s=0.0).due(at_rung=True)
+
+
+def test_finished_trainings_are_not_repeated_and_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row A5: folds that had ended before a kill are taken as they were; the others are trained."""
+    study, dataset, space = prepared(tmp_path)
+    splits = dataset.folds(3, 1, study.seed)
+    jobs = [(space.default(), 7, split) for split in splits]
+    jobs += [(space.default() | {"lr": 1e6}, 7, splits[0])]  # fails, and that is kept, too
+    train = partial(fold_trainer, study, resolve("mlp"), dataset)
+    whole = train()(jobs)
+    assert whole[3][0] is None
+
+    class Killed(Exception):
+        pass
+
+    def die_at_second(point: str) -> None:
+        if point == "between_folds":
+            seen.append(point)
+            if len(seen) == 2:
+                raise Killed
+
+    seen: list[str] = []
+    monkeypatch.setattr("lanewise.checkpoints.fault", die_at_second)
+    with pytest.raises(Killed):
+        train(FinishedLanes(tmp_path / "kept", "here"))(jobs)
+    added: list[str | int] = []
+    add = Trainer.add
+    monkeypatch.setattr(Trainer, "add", lambda self, lane, state=None: added.append(lane.key) or add(self, lane))
+    again = train(FinishedLanes(tmp_path / "kept", "here"))(jobs)
+    first = len(added)
+    assert 0 < first < 7  # of three trainings in two rounds and one that fails
+    elsewhere = train(FinishedLanes(tmp_path / "kept", "other code"))(jobs)
+    assert len(added) - first == 7
+    for one, two, three in zip(whole, again, elsewhere, strict=True):
+        assert one[1] == two[1] == three[1]
+        if one[0] is not None:
+            assert one[0].tobytes() == two[0].tobytes() == three[0].tobytes()
