@@ -123,7 +123,7 @@ def replay(
     outcome = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "trial": record["key"],
         "run_id": record["run_id"], "state": record["state"], "overrides": dict(overrides or {}),
-        **verdict.to_json(),
+        "epochs_recorded": len(whole), **verdict.to_json(),
     }  # fmt: skip
     rows = records_folder(kept_study.home, record["study"], tags[INGREDIENTS["split"]])
     return Replayed(

@@ -62,9 +62,19 @@ def kept(folder: Path) -> list[dict[str, Any]]:
     found = []
     for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_constant=_refuse)
         except ValueError:
             continue
         if isinstance(record, dict):
             found.append(record)
     return found
+
+
+def all_kept(study_folder: Path) -> list[list[dict[str, Any]]]:
+    """The replays of every rows of a study; what its report depends on."""
+    return [kept(path.parent) for path in sorted(study_folder.glob(f"rows-*/{FILE}"))]
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity are no JSON; a line with one was not written here."""
+    raise ValueError(constant)

@@ -13,16 +13,18 @@ from typing import Any
 from lanewise import report, tracking
 from lanewise.fault_points import fault
 from lanewise.report import Records
+from tasks import replay_log
 from tasks.artifacts import show_markdown
 from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.stage_task import Made, stage_task
 from tasks.stages import StageResult
+from tasks.study_record import records_folder
 
 PAGE, TEXT, TRIALS, SUMMARY = "report.html", "report.md", "trials.csv", "summary.txt"
 PACKAGES = ("lanewise", "torch", "optuna", "mlflow", "prefect", "scikit-learn", "pandas", "numpy")
 
 
-@stage_task("report", reads=("tracking",), extra=lambda shop: _known_version(shop))
+@stage_task("report", reads=("tracking",), extra=lambda shop: _beside_the_stages(shop))
 def write_report(
     job: Job,
     prepared: StageResult,
@@ -46,6 +48,7 @@ def write_report(
         timings={stage.stage: float(stage.read()["seconds"]) for stage in stages},
         links={"report": str(page), **_links(shop)},
         environment=_environment(),
+        replays=_replays(shop, prepared.result["ref"]["split_fingerprint"]),
     )
     written = report.build(records)
     files = {
@@ -65,6 +68,15 @@ def write_report(
 def remember_version(job: Job, found: Mapping[str, Any] | None) -> None:
     """Let the report know what the model became; part of what the report depends on."""
     workshop(job).version = dict(found) if found is not None else None
+
+
+def _beside_the_stages(shop: Workshop) -> list[Any]:
+    """What else the report shows: when it changes, the report is written again."""
+    return [_known_version(shop), replay_log.all_kept(shop.folder)]
+
+
+def _replays(shop: Workshop, split: str) -> list[dict[str, Any]]:
+    return replay_log.kept(records_folder(shop.home, shop.study.name, split))
 
 
 def _known_version(shop: Workshop) -> dict[str, Any] | None:

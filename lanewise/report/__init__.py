@@ -5,7 +5,8 @@ file and no clock, and judges by the intervals it is given: the same records giv
 
 Reading order: `records` (input), `facts` (read once), `verdict`, `importance`, `document` (what a report
 consists of) filled by `caveats`, `outcome`, `winner`, `course` and `origin`, pictures in `plots_outcome`,
-`plots_course`, `plots_space` and `canvas`, written out by `page`, `markdown` and `summary`.
+`plots_course`, `plots_space` and `canvas`, `replays` counted, written out by `page`, `markdown` and
+`summary`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from lanewise.report.parts import (
     read_range,
     read_trial,
 )
-from lanewise.report.records import Records
+from lanewise.report.records import Records, plain
 from lanewise.report.wording import finite
 
 
@@ -32,7 +32,7 @@ class Facts:
     Attributes:
         study, dataset, search, evaluation, test, version, curve: the parts as plain dicts, empty if missing.
         timings: stage -> seconds.
-        links, environment: as in `Records`.
+        links, environment, replays: as in `Records`.
     """
 
     def __init__(self, records: Records) -> None:
@@ -48,6 +48,7 @@ class Facts:
         self.environment: dict[str, str] = {
             k: str(v) for k, v in mapping(records.environment).items() if v is not None
         }
+        self.replays = None if records.replays is None else dicts(plain(records.replays))
 
     @property
     def name(self) -> str:

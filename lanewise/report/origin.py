@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from lanewise.report.document import Block, Code, Links, Section, Text, section, table
 from lanewise.report.facts import Facts
+from lanewise.report.replays import replayed
 from lanewise.report.wording import counted, few, finite, joined, metric_words, percent, thousands
 
 HARMLESS = ("http", "https", "file")
@@ -83,6 +84,7 @@ def provenance(facts: Facts) -> Section | None:
         ("frozen model", facts.test.get("frozen")),
         ("registered as", _registered(facts)),
         ("tracking run", facts.version.get("run_id")),
+        ("replays", replayed(facts)),
         *facts.environment.items(),
     ]
     cells = [[name, str(value)] for name, value in rows if value not in (None, "")]

@@ -35,6 +35,7 @@ class Records:
         timings: stage -> seconds of wall-clock time.
         links: label -> address, shown as links where it is an http, https or file address.
         environment: name -> version or other text; `created_at`, if given, is shown as the report's date.
+        replays: How replays of its trials came out, oldest first; None where nobody kept count.
     """
 
     study: Any = None
@@ -47,6 +48,7 @@ class Records:
     timings: Mapping[str, float] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    replays: Sequence[Mapping[str, Any]] | None = None
 
 
 def printable(text: str) -> str:
