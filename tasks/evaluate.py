@@ -14,7 +14,7 @@ from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.prepare import same_rows
 from tasks.progress import Event, interruptible, say
 from tasks.stage_task import Made, stage_task
-from tasks.stages import StageResult
+from tasks.stages import StageResult, digest
 
 
 def trials_of(searched: StageResult) -> list[TrialRecord]:
@@ -86,11 +86,15 @@ def _track(shop: Workshop, found: Evaluation, folds: list[str]) -> None:
     with shop.tracker.tick():
         for j, name in enumerate(folds):
             key = f"fold-{j + 1}"
-            shop.tracker.start_run(
-                key, stage="evaluate", parent=PIPELINE, tags=shop.tags() | {"lanewise.fold": name}
-            )
-            for metric in found.candidates[0].scores:
-                shop.tracker.log(
-                    key, 0, {f"{metric}/{c.name}": c.scores[metric][j] for c in found.candidates}
-                )
+            scores = {
+                f"{metric}/{c.name}": values[j]
+                for c in found.candidates
+                for metric, values in c.scores.items()
+            }
+            content = digest(name, str(scores))
+            if shop.tracker.told(key, content):
+                continue
+            tags = shop.tags() | {"lanewise.fold": name}
+            shop.tracker.start_run(key, stage="evaluate", parent=PIPELINE, tags=tags, content=content)
+            shop.tracker.log(key, 0, scores)
             shop.tracker.end(key, "complete")

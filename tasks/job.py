@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lanewise.errors import StudyHeldError, TrackingError
+from lanewise.fault_points import fault
 from lanewise.study import Study, load_study
 from tasks.ingredients import ingredients
 from tasks.stages import StageStore, code_version, digest
@@ -68,6 +69,7 @@ class Workshop:
         self.home = Path(study.tracking.home).absolute()
         self.folder = self.home / "studies" / study.name
         self.store = StageStore(self.home)
+        self.cut_off = False  # the run before this one did not come to its end
         self.version: dict[str, Any] | None = None  # what the model became in the registry
 
     @property
@@ -136,26 +138,23 @@ class Workshop:
     def _ingredients(self) -> dict[str, str]:
         return ingredients(self.study, self.network, self.prepared.dataset)
 
+    @property
+    def context(self) -> str:
+        """What results depend on, as a digest: study, rows and code."""
+        return digest(self.study.definition(), self.prepared.dataset.split_fingerprint, code_version())
+
     def finished_lanes(self, stage: str) -> FinishedLanes:
         """Trainings of a stage that was cut off; they count while study, rows and code are the same."""
         from lanewise.checkpoints import FinishedLanes
 
-        context = digest(self.study.definition(), self.prepared.dataset.split_fingerprint, code_version())
-        return FinishedLanes(self.records / "finished" / stage, context)
+        return FinishedLanes(self.records / "finished" / stage, self.context)
 
     def ended_runs(self) -> frozenset[str]:
         """Keys of the runs that MLflow was told the end of, by whichever process, abandoned ones left out."""
-        from lanewise.tracking.runs import RUNNING, Runs
-        from lanewise.tracking.spool import LINES, State, read_lines
+        from lanewise.tracking import run_states
 
-        spool = self.records / "spool"
-        runs = Runs(State.load(spool).runs)
-        for _, _, record in read_lines(spool / LINES, 0):
-            runs.fold(record)
-        latest = {run.key: runs.latest(run.key) for run in runs}
-        return frozenset(
-            key for key, run in latest.items() if run and run.state not in (RUNNING, "abandoned")
-        )
+        states = run_states(self.records / "spool")
+        return frozenset(key for key, state in states.items() if state not in ("running", "abandoned"))
 
     def smoke(self) -> int:
         """Try one batch through the default network, before anything is spent; number of its parameters.
@@ -170,8 +169,17 @@ class Workshop:
 
     @property
     def tracked(self) -> bool:
-        """Whether anything was tracked; a run that reuses every stage leaves no trace in MLflow."""
-        return "tracker" in self.__dict__
+        """Whether MLflow is told of this run: one that reuses every stage leaves no trace there.
+
+        Unless it continues one that was cut off after its last stage: then it closes what that one opened.
+        """
+        return "tracker" in self.__dict__ or self._left_open
+
+    @cached_property
+    def _left_open(self) -> bool:
+        from lanewise.tracking import run_states
+
+        return self.cut_off and run_states(self.records / "spool").get(PIPELINE) != "complete"
 
     def close(self, *, failed: str | None, stopped: bool) -> None:
         """End the parent run and bring to MLflow what can be brought now.
@@ -219,7 +227,8 @@ def opened(job: Job) -> Iterator[Workshop]:
     """
     study = load_study(job.study, dict(job.overrides))
     shop = Workshop(job, study)
-    with _held(shop.folder / "run.lock"), noted(shop.folder):
+    with _held(shop.folder / "run.lock"), noted(shop.folder) as shop.cut_off:
+        fault("holding_lock")
         _open[job] = shop
         failed: str | None = None
         stopped = False

@@ -31,7 +31,9 @@ def ramp(job: Job, prepared: StageResult) -> Made:
     same_rows(job, prepared.result["ref"])
     shop.smoke()
     key = "lr-range"
-    shop.tracker.start_run(key, stage="lr_range", parent=PIPELINE, tags=shop.tags())
+    told = shop.tracker.told(key, shop.context)
+    if not told:
+        shop.tracker.start_run(key, stage="lr_range", parent=PIPELINE, tags=shop.tags(), content=shop.context)
     trainer = Trainer(shop.study, shop.network, shop.prepared.dataset)
     with interruptible():
         curve = lr_range.run(trainer, shop.space)
@@ -42,7 +44,8 @@ def ramp(job: Job, prepared: StageResult) -> Made:
     if picture is not None:
         files[PLOT] = picture
         show_picture("lr-range", picture, "Loss over learning rate")
-    _track(shop, key, curve)
+    if not told:
+        _track(shop, key, curve)
     if curve.interval is None:
         return Made(
             {"curve": asdict(curve)}, "no usable interval found; the declared range of lr is used", files

@@ -24,6 +24,7 @@ from lanewise.judge import Evaluation, median_epoch
 from lanewise.metrics import find_metric
 from lanewise.refit import TestResult, full_split, open_and_score, refit
 from lanewise.registry import ModelVersion
+from lanewise.space import Config
 from lanewise.trainer import full_trainer
 from tasks.artifacts import show_markdown
 from tasks.job import PIPELINE, Job, Workshop, workshop
@@ -96,6 +97,7 @@ def publish(job: Job, evaluated: StageResult, refitted: StageResult) -> dict[str
     tracking.promote(
         name, version, alias=decision.alias, reason=decision.reason, expected_previous=previous, uri=uri
     )
+    fault("after_alias")
     made = asdict(ModelVersion(name, version, decision.alias, decision.reason, address, run_id))
     shop.store.keep("version", key, {"result": made})
     say(Event("register", "note", f"{name} version {version} is {decision.alias}: {decision.reason}"))
@@ -137,17 +139,8 @@ def _final_run(shop: Workshop, found: Evaluation, record: dict[str, Any]) -> str
     test = TestResult.from_dict(record["test"])
     config = found.candidate(record["winner"]).config or {}
     tracker = shop.tracker
-    with tracker.tick():
-        tags = shop.tags() | {"lanewise.winner": record["winner"], "lanewise.manifest": record["digest"]}
-        tracker.start_run(
-            FINAL, stage="register", parent=PIPELINE, params=config, tags=tags, config=config, resume=True
-        )
-        scores = {f"test/{name}": interval.estimate for name, interval in test.scores.items()}
-        scores |= {
-            f"test_default/{name}": interval.estimate for name, interval in test.default_scores.items()
-        }
-        tracker.log(FINAL, 0, scores)
-        tracker.end(FINAL, "complete", objective=test.scores[test.metric].estimate)
+    if not tracker.told(FINAL, record["digest"]):
+        _tell(shop, test, config, record)
     delivery = tracker.flush(FLUSH_TIMEOUT_S)
     if delivery.unreachable or FINAL not in delivery.run_ids:
         say(
@@ -159,6 +152,23 @@ def _final_run(shop: Workshop, found: Evaluation, record: dict[str, Any]) -> str
         )  # fmt: skip
         return None
     return delivery.run_ids[FINAL]
+
+
+def _tell(shop: Workshop, test: TestResult, config: Config, record: dict[str, Any]) -> None:
+    """Tell MLflow of the model, all of it in one write."""
+    tracker = shop.tracker
+    with tracker.tick():
+        tags = shop.tags() | {"lanewise.winner": record["winner"], "lanewise.manifest": record["digest"]}
+        tracker.start_run(
+            FINAL, stage="register", parent=PIPELINE, params=config, tags=tags, config=config,
+            content=record["digest"],
+        )
+        scores = {f"test/{name}": interval.estimate for name, interval in test.scores.items()}
+        scores |= {
+            f"test_default/{name}": interval.estimate for name, interval in test.default_scores.items()
+        }
+        tracker.log(FINAL, 0, scores)
+        tracker.end(FINAL, "complete", objective=test.scores[test.metric].estimate)
 
 
 def _decide(shop: Workshop, test: TestResult, winner: str, version: str, previous: str | None) -> Decision:

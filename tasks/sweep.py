@@ -23,25 +23,31 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
+from lanewise.fault_points import fault
+
 FILE = "flow-run"
 _GONE = "the process that ran this is gone"
 _log = logging.getLogger("lanewise.run")
 
 
 @contextmanager
-def noted(folder: Path) -> Iterator[None]:
+def noted(folder: Path) -> Iterator[bool]:
     """Note the present flow run beside the lock, and close the one a killed process noted there.
 
     Args:
         folder: The study's own, held by this process.
+
+    Yields:
+        Whether the run before this one was cut off.
     """
     path = folder / FILE
     present = flow_run.id
-    if path.exists():
+    cut_off = path.exists()
+    if cut_off:
         _close(path.read_text(encoding="utf-8").strip())
     if present:
         path.write_text(str(present), encoding="utf-8")
-    yield
+    yield cut_off
     # Not in a `finally`: Prefect itself closes the run after an exception, unless the server is gone too.
     path.unlink(missing_ok=True)
 
@@ -56,6 +62,7 @@ def _close(text: str) -> None:
             run = client.read_flow_run(parent)
             if run.state is not None and run.state.is_final():
                 return
+            fault("in_sweep")
             below = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]))
             for child in client.read_flow_runs(flow_run_filter=below):
                 _crash(client, child.id)

@@ -15,7 +15,7 @@ from lanewise.tracking.store import (
     quiet_environment,
     server_command,
 )
-from lanewise.tracking.tracker import Tracker, ended_runs
+from lanewise.tracking.tracker import Tracker, run_states
 from lanewise.tracking.versions import alias_version, fetch, promote, register
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "champion_trial",
     "compare_link",
     "deliver",
-    "ended_runs",
+    "run_states",
     "ensure_store",
     "fetch",
     "is_run_id",

@@ -34,6 +34,7 @@ class Run:
         owner: The process that started it.
         run_id: Its MLflow run; None until it is made.
         created: MLflow has it.
+        content: What it says, as a digest of the caller's; None where the caller gave none.
         tags, params, points, artifacts, note: Not delivered yet.
         status_sent: The last state MLflow was told.
         unsent_from: Where the first undelivered record of it begins in the spool; None when there is none.
@@ -45,6 +46,7 @@ class Run:
     attempt: int
     owner: str = ""
     parent: str | None = None
+    content: str | None = None
     run_id: str | None = None
     created: bool = False
     state: str = RUNNING
@@ -81,7 +83,7 @@ class Run:
         """What `state.json` keeps of it."""
         return {
             "key": self.key, "attempt": self.attempt, "owner": self.owner, "parent": self.parent,
-            "run_id": self.run_id, "state": self.status_sent if self.created else None,
+            "content": self.content, "run_id": self.run_id, "state": self.status_sent if self.created else None,
         }  # fmt: skip
 
 
@@ -92,7 +94,10 @@ class Runs:
         self._runs: dict[tuple[str, int], Run] = {}
         self._latest: dict[str, Run] = {}
         for record in records:
-            run = Run(record["key"], record["attempt"], record["owner"], record["parent"], record["run_id"])
+            run = Run(
+                record["key"], record["attempt"], record["owner"], record["parent"],
+                record.get("content"), record["run_id"],
+            )  # fmt: skip
             if record["state"] is not None:
                 run.created, run.state, run.status_sent = True, record["state"], record["state"]
             self._add(run)
@@ -169,7 +174,7 @@ def _mark(run: Run, offset: int | None) -> None:
 
 
 def _start(run: Run, record: Mapping[str, Any]) -> None:
-    run.owner, run.parent = record["owner"], record["parent"]
+    run.owner, run.parent, run.content = record["owner"], record["parent"], record.get("content")
     run.started_at = run.started_at or record["at"]
     run.state, run.ended_at = RUNNING, None
     run.params |= record["params"]

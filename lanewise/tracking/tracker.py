@@ -119,6 +119,7 @@ class Tracker:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, object] | None = None,
         config: Mapping[str, object] | None = None,
+        content: str | None = None,
         resume: bool = False,
     ) -> int:
         """Begin a run.
@@ -130,6 +131,7 @@ class Tracker:
             params: What varies, by its flat name; on a parent the fixed ones, with the prefix `study.`.
             tags: More tags; every value becomes text.
             config: The whole configuration, kept as tag `lanewise.config`: the trial can be rebuilt from it.
+            content: A digest of what the run is going to say, for `told`.
             resume: Go on with the last attempt unless it was complete, as a pipeline does that is continued.
 
         Returns:
@@ -154,10 +156,17 @@ class Tracker:
             self._put(
                 {
                     "op": "start", "key": key, "attempt": attempt, "at": _now_ms(), "owner": PROCESS,
-                    "parent": parent, "params": values, "tags": {k: hidden(v) for k, v in texts.items()},
+                    "parent": parent, "content": content, "params": values,
+                    "tags": {k: hidden(v) for k, v in texts.items()},
                 }
             )  # fmt: skip
             return attempt
+
+    def told(self, key: str, content: str) -> bool:
+        """Whether a run with this content has ended, so that a stage that is done again need not tell it again."""
+        with self._guard:
+            run = self._runs.latest(key)
+            return run is not None and run.content == content and run.state not in (RUNNING, "abandoned")
 
     def log(self, key: str, epoch: int, metrics: Mapping[str, float | None]) -> None:
         """Record metrics of one epoch.
@@ -439,9 +448,9 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def ended_runs(spool_dir: Path) -> frozenset[str]:
-    """Keys of runs whose last attempt has ended, whichever process trained it; abandoned ones left out."""
+def run_states(spool_dir: Path) -> dict[str, str]:
+    """Key -> state of its last attempt, whichever process made it: a RunState, or "running"."""
     runs = Runs(State.load(spool_dir).runs)
     for _, _, record in read_lines(spool_dir / LINES, 0):
         runs.fold(record)
-    return frozenset(run.key for run in runs.newest() if run.state not in (RUNNING, "abandoned"))
+    return {run.key: run.state for run in runs.newest()}

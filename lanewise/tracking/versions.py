@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lanewise.errors import TrackingError
+from lanewise.fault_points import fault
 from lanewise.names import check_name
 from lanewise.tracking.spool import held
 from lanewise.tracking.store import client, ensure_store, lock_file, redacted
@@ -80,10 +80,14 @@ def register(
             return known, f"models:/{name}/{known}"
         model_id = _uploaded(mlflow, uri, run.info.experiment_id, run_id, digest, verify)
         if model_id is None:
+            fault("before_upload")
             model_id = _upload(mlflow, folder, name, run.info.experiment_id, run_id, digest, requirements)
             verify(_fetch(uri, f"models:/{model_id}"))
             mlflow.finalize_logged_model(model_id, "READY")
-        return _version(mlflow, uri, name, model_id, run_id, {**(tags or {}), MANIFEST_TAG: digest})
+        fault("after_upload")
+        made = _version(mlflow, uri, name, model_id, run_id, {**(tags or {}), MANIFEST_TAG: digest})
+        fault("after_version")
+        return made
 
 
 def promote(
@@ -120,6 +124,7 @@ def promote(
                 rule=f"the version it was compared with, {expected_previous}",
                 remedy="compare with the new champion: run the same command again",
             )  # fmt: skip
+        fault("before_alias")
         mlflow.set_model_version_tag(name, version, "lanewise.reason", reason[:500])
         mlflow.set_model_version_tag(name, version, "lanewise.alias", alias)
         mlflow.set_registered_model_alias(name, alias, version)
@@ -230,23 +235,23 @@ def _upload(
         run_id=run_id,
         model_id=logged.model_id,
     )
+    mlflow.log_model_artifacts(logged.model_id, str(folder), DATA)
+    fault("mid_upload")
     with tempfile.TemporaryDirectory() as temporary:
-        local = Path(temporary)
-        shutil.copytree(folder, local / DATA)
-        _describe(model, local, needs)
+        _describe(model, folder, Path(temporary), needs)
         mlflow.log_model_artifacts(logged.model_id, temporary)
     mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
     return str(logged.model_id)
 
 
-def _describe(model: Model, folder: Path, needs: Sequence[str]) -> None:
-    """Write what MLflow wants beside our files: MLmodel, requirements, input example.
+def _describe(model: Model, stored: Path, folder: Path, needs: Sequence[str]) -> None:
+    """Write what MLflow wants beside the stored model: MLmodel, requirements, input example.
 
     `mlflow.pyfunc.save_model` writes the same, but looks through every installed package first (0.5 s).
     """
     from mlflow.pyfunc import add_to_model
 
-    example = json.loads((folder / DATA / "example.json").read_text())
+    example = json.loads((stored / "example.json").read_text())
     split = {"columns": [name for name, _ in example["inputs"]["columns"]], "data": example["inputs"]["rows"]}
     pins = [
         f"mlflow=={installed('mlflow')}",

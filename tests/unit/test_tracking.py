@@ -26,9 +26,9 @@ from lanewise.tracking import (
     absolute_uri,
     compare_link,
     deliver,
-    ended_runs,
     ensure_store,
     read_trial,
+    run_states,
     trials_link,
 )
 from lanewise.tracking import store as store_module
@@ -314,7 +314,10 @@ def test_states_in_mlflow(uri: str, tmp_path: Path) -> None:
     with Tracker("states", uri, tmp_path / "spool") as tracker:
         record_study(tracker)
         tracker.flush(30)
-    assert ended_runs(tmp_path / "spool") == {"trial-0000", "trial-0001", "trial-0002"}
+    assert run_states(tmp_path / "spool") == {
+        "pipeline": "running", "trial-0000": "complete", "trial-0001": "pruned", "trial-0002": "failed",
+        "trial-0003": "abandoned",
+    }  # fmt: skip
     assert status(uri) == {
         "pipeline#1": "RUNNING", "trial-0000#1": "FINISHED", "trial-0001#1": "FINISHED",
         "trial-0002#1": "FAILED", "trial-0003#1": "KILLED",
@@ -324,6 +327,19 @@ def test_states_in_mlflow(uri: str, tmp_path: Path) -> None:
     ]  # fmt: skip
     parent = {key: value for key, name, value in rows(uri)["tags"] if name == "mlflow.parentRunId"}
     assert set(parent.values()) == {"pipeline#1"} and len(parent) == 4
+
+
+def test_what_was_told_once_is_known_to_the_next_process(uri: str, tmp_path: Path) -> None:
+    with Tracker("told", uri, tmp_path / "spool") as tracker:
+        tracker.start_run("fold-1", stage="evaluate", content="a")
+        assert not tracker.told("fold-1", "a"), "open: it may still be cut off"
+        tracker.end("fold-1", "complete")
+        tracker.start_run("fold-2", stage="evaluate", content="a")
+        assert tracker.told("fold-1", "a")
+    with Tracker("told", uri, tmp_path / "spool") as tracker:
+        assert tracker.told("fold-1", "a") and not tracker.told("fold-1", "b")
+        assert not tracker.told("fold-2", "a"), "abandoned with its process"
+        assert not tracker.told("fold-3", "a")
 
 
 def test_what_is_recorded_of_a_trial_can_be_read_back(uri: str, tmp_path: Path) -> None:
