@@ -297,20 +297,26 @@ def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bo
                 with shown(title, quiet=quiet):
                     outcome = flow(study=str(study), overrides=dict(overrides))
                 show(outcome)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"stopped. {CONTINUE}\n")
-        raise typer.Exit(INTERRUPTED) from None
+    except (KeyboardInterrupt, Terminated) as stop:
+        terminated = isinstance(stop, Terminated)
+        sys.stderr.write(f"{'ended from outside' if terminated else 'stopped'}. {CONTINUE}\n")
+        raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
     finally:
         gc.enable()
         if server is not None:
             server.stop()
 
 
+class Terminated(SystemExit):
+    """SIGTERM has come, and whoever had something to close has done so."""
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """Ctrl-C once: stop after the present step. Twice, or SIGTERM: at once.
 
-    Prefect answers SIGTERM itself while a flow runs: it closes the flow, then sends it again, to us.
+    While a stage works SIGTERM is its own (`tasks.progress.ended_gently`): it stops after the present step
+    and sends it again to Prefect, which closes the flow, and that again to us.
     """
 
     def once(_: int, __: FrameType | None) -> None:
@@ -321,8 +327,7 @@ def _stoppable() -> Iterator[None]:
         sys.modules["tasks.progress"].ask_to_stop()
 
     def ended(_: int, __: FrameType | None) -> None:
-        sys.stderr.write(f"ended from outside. {CONTINUE}\n")
-        raise SystemExit(TERMINATED)
+        raise Terminated
 
     before = {
         signal.SIGINT: signal.signal(signal.SIGINT, once),

@@ -50,10 +50,12 @@ class Checkpoints:
         self._found: list[dict[str, LaneState]] | None = None
         self._warned = False
 
-    def due(self, *, at_rung: bool = False) -> bool:
-        """Whether it is time for the next one."""
+    def due(self, *, at_rung: bool = False, stopping: bool = False) -> bool:
+        """Whether it is time for the next one; always before the search is stopped."""
         if self._every_s <= 0:
             return False
+        if stopping:
+            return True
         wait = min(self._every_s, RUNG_S) if at_rung else self._every_s
         return time.monotonic() - self._written_at >= max(wait, self._cost_s / SHARE)
 

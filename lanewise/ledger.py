@@ -7,22 +7,19 @@ trains nothing.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import os
-import socket
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from lanewise.errors import StudyError, StudyHeldError, TrackingError
+from lanewise.errors import StudyError, TrackingError
+from lanewise.owner import hold
 from lanewise.space import Config, Space
 from lanewise.study import Study
 
@@ -162,7 +159,7 @@ class Ledger:
     def __init__(self, path: Path, definition: Mapping[str, Any]) -> None:
         self.path = path
         with _storage(path):
-            self._lock = _hold(path)
+            self._lock = hold(path.with_name(path.name + ".lock"))  # before anything is read
         try:
             with _storage(path):
                 # Tasks may run a generator's steps on different threads, one after another.
@@ -343,31 +340,6 @@ def _report(
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _hold(path: Path) -> IO[str]:
-    """Take the study's lock, which the system releases when this process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = path.with_name(path.name + ".lock")
-    lock = lock_path.open("a+", encoding="utf-8")  # closed with the ledger
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
-        raise StudyHeldError(
-            "another run holds this study",
-            where=path,
-            given=f"held by {holder}",
-            rule="one run at a time",
-            remedy="wait until it ends, or stop it; what is done is kept",
-        ) from None
-    lock.truncate(0)
-    since = datetime.now().astimezone().isoformat(timespec="seconds")
-    lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-    lock.flush()
-    return lock
 
 
 @contextmanager

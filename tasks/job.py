@@ -7,19 +7,16 @@ process at a time. Nothing here trains.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanewise.errors import StudyHeldError, TrackingError
+from lanewise.errors import TrackingError
 from lanewise.fault_points import fault
+from lanewise.owner import hold
 from lanewise.study import Study, load_study
 from tasks.ingredients import ingredients
 from tasks.stages import StageStore, code_version, digest
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from lanewise.tracking.runs import RunState
 
 CONNECT_TIMEOUT_S = 30.0
+STOPPED = "stopped, to be continued"
 
 
 @dataclass(frozen=True)
@@ -188,10 +186,14 @@ class Workshop:
             failed: Why the job failed, None if it did not.
             stopped: It was asked to stop, or this process is being ended.
         """
-        if not self.tracked:
+        cut = stopped or failed is not None
+        if "tracker" not in self.__dict__ and (cut or not self._left_open):
             return
         state: RunState = "abandoned" if stopped else "failed" if failed else "complete"
-        self.tracker.end(PIPELINE, state, reason="stopped, to be continued" if stopped else failed)
+        reason = STOPPED if stopped else failed
+        with self.tracker.tick():
+            self.tracker.end(PIPELINE, state, reason=reason)
+            self.tracker.abandon(reason or "not ended by its stage")
         self.tracker.close(timeout_s=5.0 if stopped else 60.0)
 
 
@@ -247,29 +249,13 @@ def opened(job: Job) -> Iterator[Workshop]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Hold a kernel lock, which a dying process gives back."""
+    """Hold the study's lock, which a dying process gives back."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = hold(path)
     except OSError as error:
         raise TrackingError(
             "the home of the study cannot be written", where=path.parent, given=error.strerror,
             remedy="correct its permissions, or name another folder in `tracking: home:`",
         ) from error  # fmt: skip
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StudyHeldError(
-                "another run holds this study",
-                where=path,
-                given=f"held by {file.read().strip() or 'another process'}",
-                rule="one run of a study at a time",
-                remedy="wait until it ends, or stop it; what is done is kept",
-            ) from None
-        file.truncate(0)
-        since = datetime.now().astimezone().isoformat(timespec="seconds")
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-        file.flush()
         yield

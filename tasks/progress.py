@@ -7,10 +7,14 @@ log of the flow run finds them. This module shows nothing itself.
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -96,6 +100,36 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         _anywhere.pop()
+
+
+@contextmanager
+def ended_gently() -> Iterator[None]:
+    """SIGTERM once: stop after the present step, then end as if it had come only now. Twice: at once.
+
+    Slurm, `docker stop` and a cancelled Prefect run send it and wait before they kill. Prefect's own answer,
+    which comes after ours, is to leave the flow wherever it is; each of its flows sets a handler of its own,
+    so this belongs into tasks.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    asked = False
+    before = signal.getsignal(signal.SIGTERM)
+
+    def once(_: int, __: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGTERM, before)
+        sys.stderr.write("\nasked to end: stopping after this step; once more stops at once\n")
+        ask_to_stop()
+
+    signal.signal(signal.SIGTERM, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if asked:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def stop_asked() -> bool:

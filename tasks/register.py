@@ -29,7 +29,7 @@ from lanewise.trainer import full_trainer
 from tasks.artifacts import show_markdown
 from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.prepare import same_rows
-from tasks.progress import Event, interruptible, say
+from tasks.progress import Event, ended_gently, interruptible, say
 from tasks.stage_task import Made, stage_task
 from tasks.stages import StageResult, digest
 
@@ -73,7 +73,11 @@ def refit_and_test(job: Job, prepared: StageResult, evaluated: StageResult) -> M
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish(job: Job, evaluated: StageResult, refitted: StageResult) -> dict[str, Any] | None:
     """Bring the stored model to the registry and decide its alias; None where MLflow is away."""
-    shop = workshop(job)
+    with ended_gently():
+        return _published(workshop(job), evaluated, refitted)
+
+
+def _published(shop: Workshop, evaluated: StageResult, refitted: StageResult) -> dict[str, Any] | None:
     record, name = refitted.result, shop.study.model_name
     uri = tracking.absolute_uri(shop.study.tracking.uri)
     key = digest(name, record["digest"], uri)  # the same model is registered once, however often it is made

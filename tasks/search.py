@@ -23,7 +23,7 @@ from tasks.artifacts import Bar, show_table
 from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.lr_range import searched_space
 from tasks.prepare import same_rows
-from tasks.progress import Event, say, stop_here
+from tasks.progress import Event, say, stop_asked, stop_here
 from tasks.stage_task import Made, stage_task
 from tasks.stages import StageResult
 
@@ -50,7 +50,10 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
         trainer = Trainer(study, shop.network, dataset, lanes=lanes)
         checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
         engine = SearchLanes(trainer, checkpoints)
-        steps = recorded_search(study, space, engine, ledger, metric=metric.name, direction=metric.direction)
+        steps = recorded_search(
+            study, space, engine, ledger,
+            metric=metric.name, direction=metric.direction, stopping=stop_asked,
+        )  # fmt: skip
         result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
         checkpoints.remove()
     for note in trainer.notes:

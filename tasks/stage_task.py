@@ -21,7 +21,7 @@ from prefect.states import Completed
 from lanewise.errors import TrackingError
 from lanewise.study import Study
 from tasks.job import Job, Workshop, workshop
-from tasks.progress import Event, say, stop_here
+from tasks.progress import Event, ended_gently, say, stop_here
 from tasks.stages import StageResult, code_version, digest
 
 
@@ -86,9 +86,11 @@ def stage_task(
                 say(Event(stage, "reused", says))
                 return Completed(name="Reused", message=f"unchanged: {says}", data=found)
             begun = time.monotonic()
-            made = work(job, *before)
-            kept = {"says": made.says, "seconds": round(time.monotonic() - begun, 3), "result": made.record}
-            result = shop.store.keep(stage, key, kept, made.files)
+            with ended_gently():
+                made = work(job, *before)
+                seconds = round(time.monotonic() - begun, 3)
+                kept = {"says": made.says, "seconds": seconds, "result": made.record}
+                result = shop.store.keep(stage, key, kept, made.files)
             say(Event(stage, "done", made.says))
             return result
 

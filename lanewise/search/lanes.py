@@ -64,9 +64,9 @@ class SearchLanes:
                 self._running.pop(report.number, None)
         return reports
 
-    def keep(self, *, at_rung: bool) -> None:
+    def keep(self, *, at_rung: bool, stopping: bool) -> None:
         """Write down where the lanes stand, if it is time."""
-        if self._checkpoints and self._checkpoints.due(at_rung=at_rung):
+        if self._checkpoints and self._checkpoints.due(at_rung=at_rung, stopping=stopping):
             self._checkpoints.write({text: self._trainer.state(n) for n, text in self._running.items()})
 
     def drop(self, number: int) -> None:

@@ -58,11 +58,12 @@ class Trainer(Protocol):
         """Put the trial into an empty lane; with an epoch that `saved` named, as it stood after it."""
         ...
 
-    def keep(self, *, at_rung: bool) -> None:
+    def keep(self, *, at_rung: bool, stopping: bool) -> None:
         """Write down where the lanes stand, if it is time; called when a tick is in the ledger.
 
         Args:
             at_rung: Trials were stopped in this tick.
+            stopping: The search is going to be stopped after it.
         """
         ...
 

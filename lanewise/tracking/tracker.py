@@ -226,6 +226,13 @@ class Tracker:
                 },
             )  # fmt: skip
 
+    def abandon(self, reason: str) -> None:
+        """End every open run as abandoned; what is continued begins a new attempt."""
+        with self._guard:
+            for run in self._runs.newest():
+                if not run.ended:
+                    self.end(run.key, "abandoned", reason=reason)
+
     def tag(self, key: str, tags: Mapping[str, object]) -> None:
         """Set tags of a run, which may have ended."""
         texts = {name: as_text(value) for name, value in tags.items()}

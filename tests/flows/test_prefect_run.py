@@ -6,12 +6,15 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from lanewise.owner import hold
 
 TINY = """\
 data: {source: rows.csv, target: kind}
@@ -126,7 +129,7 @@ def test_cut_off_in_every_way_then_done(start_lanewise, study: Path, prefect_hom
     reports = 0
     for number, code, words in (
         (signal.SIGINT, 130, "stopping after this step"),
-        (signal.SIGTERM, 143, "ended from outside"),
+        (signal.SIGTERM, 143, "stopping after this step"),
         (signal.SIGKILL, -9, ""),
     ):
         run = start_lanewise("run", str(study))
@@ -168,16 +171,10 @@ def await_end(home: Path) -> None:
     assert server_of(home) == []
 
 
-def test_held_study(start_lanewise, lanewise, study: Path) -> None:
-    import fcntl
-
-    folder = study.parent / ".lanewise" / "studies" / "tiny"
-    folder.mkdir(parents=True)
-    with (folder / "run.lock").open("a+") as lock:
-        lock.write("process 17 on elsewhere since noon\n")
-        lock.flush()
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def test_held_study(lanewise, study: Path) -> None:
+    """H1: the second run is told who holds the study."""
+    with hold(study.parent / ".lanewise" / "studies" / "tiny" / "run.lock"):
         held = lanewise("run", str(study))
     assert held.returncode == 75, held.stderr
-    assert "held by process 17 on elsewhere since noon" in held.stderr
+    assert f"held by process {os.getpid()} on {socket.gethostname()} since 20" in held.stderr
     assert "Traceback" not in held.stderr

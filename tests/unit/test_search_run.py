@@ -85,7 +85,7 @@ class FakeTrainer:
         assert len(done) == epoch
         self.lanes[request.number] = (request, list(done))
 
-    def keep(self, *, at_rung: bool) -> None:
+    def keep(self, *, at_rung: bool, stopping: bool) -> None:
         if self.ticks % 3 == 0:
             self.kept = {number: list(done) for number, (_, done) in self.lanes.items()}
 
