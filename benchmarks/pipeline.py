@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lanewise.data import Dataset, Seal
 from lanewise.evaluate import choose_contenders, evaluate
+from lanewise.folds import fold_trainer
 from lanewise.judge import Evaluation, median_epoch
 from lanewise.lr_range import LRCurve
 from lanewise.lr_range import run as run_lr_range
@@ -16,7 +17,7 @@ from lanewise.search import SearchResult, search
 from lanewise.search.lanes import SearchLanes
 from lanewise.space import build_space
 from lanewise.study import Study
-from lanewise.trainer import Trainer, fold_trainer, full_trainer
+from lanewise.trainer import Trainer, full_trainer
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lanewise.errors import SearchError
+from lanewise.folds import shared_epoch
 from lanewise.intervals import Interval, corrected_t_interval, no_interval, point
 from lanewise.metrics import Metric
-from lanewise.trainer import shared_epoch
 
 if TYPE_CHECKING:
     from lanewise.space import Config

@@ -7,13 +7,10 @@ nothing: it builds the seeded module, picks the split's tensors, and passes repo
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lanewise.data import one_hot
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from lanewise.space import Config
 
 WATCHED = {"classes": ("accuracy", "log_loss"), "regression": ("rmse", "r2")}  # beside the objective
-_MOST_LANES = {"cpu": 64, "cuda": 256}
+MOST_LANES = {"cpu": 64, "cuda": 256}
 
 
 def lane_count(study: Study, device: str) -> int:
@@ -42,7 +39,7 @@ def lane_count(study: Study, device: str) -> int:
     """
     if study.search.lanes != "auto":
         return int(study.search.lanes)
-    most = _MOST_LANES[device]
+    most = MOST_LANES[device]
     if study.search.trials is None:
         return most
     wanted = study.search.trials if study.search.strategy == "random" else max(8, study.search.trials // 5)
@@ -156,6 +153,7 @@ class Trainer:
         patience: int | None = None,
         keep_best: bool = True,
         scored: bool = True,
+        watched: bool = False,
     ) -> Lane:
         """A lane for one configuration; its network is initialised from the seed."""
         full = self.complete(config)
@@ -173,6 +171,7 @@ class Trainer:
             stop=stop,
             keep_best=keep_best,
             scored=scored,
+            watched=watched,
         )
 
     @property
@@ -245,65 +244,6 @@ class Trainer:
 def rows_of(split: Split) -> str:
     """Which rows a split trains and validates on, as a hash."""
     return hashlib.sha256(split.train.tobytes() + b"/" + split.valid.tobytes()).hexdigest()[:16]
-
-
-def fold_trainer(
-    study: Study, network: Network, dataset: Dataset, finished: FinishedLanes | None = None
-) -> Callable[[Sequence[tuple[Config, int, Split]]], list[tuple[npt.NDArray[np.float32] | None, int]]]:
-    """The function `evaluate` trains with: every (configuration, seed, split) is a lane of one call.
-
-    It trains in two rounds. The first finds each fold's best epoch. The second trains every fold to the one
-    epoch the folds agree on, as the refit will, and those outputs are scored: each fold at its own best
-    epoch would flatter the configuration whose scores jump most from epoch to epoch.
-    """
-
-    def train(
-        jobs: Sequence[tuple[Config, int, Split]],
-    ) -> list[tuple[npt.NDArray[np.float32] | None, int]]:
-        splits = list({split.name: split for _, _, split in jobs}.values())
-        place = {split.name: i for i, split in enumerate(splits)}
-        trainer = Trainer(study, network, dataset, splits, lanes=_MOST_LANES[choose_device(study)])
-        first = trainer.train_all(
-            [trainer.lane(i, config, seed, split=place[s.name]) for i, (config, seed, s) in enumerate(jobs)],
-            finished,
-        )
-        best: dict[str, list[int]] = {}
-        keys = [json.dumps(config, sort_keys=True) for config, _, _ in jobs]
-        for key, result in zip(keys, first, strict=True):
-            best.setdefault(key, []).append(result.best_epoch if result else 0)
-        again = {
-            i: trainer.lane(
-                f"{i}/again", config, seed, split=place[s.name], stop=shared_epoch(best[keys[i]]), patience=0,
-                keep_best=False,
-            )
-            for i, (config, seed, s) in enumerate(jobs)
-            if first[i] is not None
-        }  # fmt: skip
-        scored = dict(zip(again, trainer.train_all(list(again.values()), finished), strict=True))
-        found: list[tuple[npt.NDArray[np.float32] | None, int]] = []
-        for i, result in enumerate(first):
-            again_i = scored.get(i)
-            if result is None or again_i is None:
-                found.append((None, 0))
-            else:
-                found.append((again_i.outputs.numpy(), result.best_epoch))
-        return found
-
-    return train
-
-
-def shared_epoch(best_epochs: Sequence[int]) -> int:
-    """The epoch folds agree on: the median of their best ones, rounded up; 0 marks a fold that failed.
-
-    Raises:
-        SearchError: Every fold failed.
-    """
-    found = [epoch for epoch in best_epochs if epoch > 0]
-    if not found:
-        raise SearchError(
-            "a configuration has no best epoch in any fold", rule="its loss stays finite in one fold"
-        )
-    return math.ceil(float(np.median(found)))
 
 
 def full_trainer(

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from lanewise.evaluate import choose_contenders, evaluate
+from lanewise.folds import fold_trainer
 from lanewise.judge import Evaluation
 from lanewise.ledger import TrialRecord
-from lanewise.trainer import fold_trainer
 from tasks.artifacts import show_table
 from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.prepare import same_rows

@@ -45,6 +45,7 @@ class Lane:
         keep_best: Keep the weights of the best epoch; False keeps the last epoch's.
         scored: False where the validation rows mean nothing (a refit on all rows); a plateau schedule then
             keeps its rate.
+        watched: Its reports carry its outputs on the validation rows.
     """
 
     key: int | str
@@ -59,11 +60,15 @@ class Lane:
     stop: int | None = None
     keep_best: bool = True
     scored: bool = True
+    watched: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """One lane's epoch: mean training loss over its batches and validation scores; nan where undefined."""
+    """One lane's epoch: mean training loss over its batches and validation scores; nan where undefined.
+
+    A watched lane's has the outputs [N, C] on its validation rows, too.
+    """
 
     key: int | str
     epoch: int
@@ -73,6 +78,7 @@ class Report:
     failed: str | None = None
     best_epoch: int | None = None
     step_losses: tuple[float, ...] = field(default=(), repr=False)
+    outputs: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

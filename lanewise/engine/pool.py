@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -170,9 +171,13 @@ class LanePool:
         outputs = self._outputs(slots, self._rows["flat"][rows], self._views("now.", rows))
         scores = self._scores(slots, outputs)
         finite = torch.isfinite(outputs).flatten(1).all(dim=1).tolist()
-        return [
+        reports = [
             self._report(slot, rows.start + i, losses[:, i], {n: v[i] for n, v in scores.items()}, finite[i])
             for i, slot in enumerate(slots)
+        ]
+        return [
+            replace(report, outputs=out[: self._valid_rows(slot)].cpu()) if slot.lane.watched else report
+            for report, slot, out in zip(reports, slots, outputs, strict=True)
         ]
 
     def _lone(self, slots: list[Slot]) -> bool:

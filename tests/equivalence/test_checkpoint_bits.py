@@ -15,8 +15,9 @@ from test_search_bits import prepared
 from lanewise.checkpoints import PRESENT, PREVIOUS, Checkpoints, FinishedLanes, decode, encode
 from lanewise.engine.engine import Engine
 from lanewise.engine.lane import Lane
+from lanewise.folds import fold_trainer
 from lanewise.model import resolve
-from lanewise.trainer import Trainer, fold_trainer
+from lanewise.trainer import Trainer
 
 HOW = {"width": 13, "norm": "batch", "rate": 0.3}
 FAMILIES = ("sgd", "adam", "adamw", "rmsprop")
