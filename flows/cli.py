@@ -62,6 +62,68 @@ def run(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
     _run_flow("tune", study, _overrides(set_), quiet=quiet, show=show)
 
 
+@app.command()
+def resume(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+    """Go on with a run that was cut off; as `run`, but refuses where there is nothing to go on with."""
+    from tasks.status import check_resumable
+
+    check_resumable(study, _overrides(set_))
+    run(study, set_, quiet)
+
+
+@app.command()
+def extend(
+    study: StudyFile,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those that have ended among them.")],
+    set_: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search on with more trials, as if there had been so many from the start, then evaluate anew."""
+    from tasks.status import check_extendable
+
+    check_extendable(study, _overrides(set_), trials)
+    run(study, [*(set_ or []), f"search.trials={trials}"], quiet)
+    typer.echo(f"to keep it so, write `search: {{trials: {trials}}}` into {study}")
+
+
+@app.command()
+def status(
+    study: StudyFile,
+    set_: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+) -> None:
+    """Where a study stands: who runs it, its trials, what waits for MLflow, missed runs of a schedule."""
+    import json
+
+    _quiet()
+    from flows.local_server import configured_url
+    from tasks.status import missed_runs, status_of
+
+    found = status_of(study, _overrides(set_), missed_runs(study) if configured_url() else ())
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.words(study)))
+
+
+@app.command()
+def verify(
+    study: StudyFile,
+    set_: Overrides = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First deliver what waits and close what dead runs left open.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+) -> None:
+    """Whether ledger, MLflow, registry and Prefect agree about a study. Exit code 5 if they do not."""
+    with _prefect_for(study, _overrides(set_)):
+        from lanewise.errors import TrackingError
+        from tasks.verify import as_json as to_json
+        from tasks.verify import verify_study
+
+        checks = verify_study(study, _overrides(set_), repair=repair)
+    typer.echo(to_json(checks) if as_json else "\n".join(map(str, checks)))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(TrackingError.exit_code)
+
+
 @app.command("lr-range")
 def lr_range(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
     """Only the first two stages: which learning rates are usable, with the picture."""
@@ -259,6 +321,24 @@ def _quiet() -> None:
     from flows.local_server import quiet_environment
 
     quiet_environment()
+
+
+@contextmanager
+def _prefect_for(study: Path, overrides: Mapping[str, str]) -> Iterator[None]:
+    """A Prefect server to ask: the user's, or one over the history of the study's home."""
+    from flows.local_server import LocalServer, configured_url, connected, reach_loopback_directly
+    from lanewise.study import load_study
+
+    home = Path(load_study(study, overrides).tracking.home)
+    _quiet()
+    reach_loopback_directly()
+    server = None if configured_url() else LocalServer(home / "prefect")
+    try:
+        with connected(server):
+            yield
+    finally:
+        if server is not None:
+            server.stop()
 
 
 def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bool, show: Any) -> None:

@@ -289,8 +289,23 @@ class Ledger:
             )
 
 
-def read_trials(path: Path) -> list[TrialRecord]:
-    """Every trial that has ended, read without holding the study: a search may be writing meanwhile.
+@dataclass(frozen=True)
+class Reading:
+    """What a ledger holds at one moment.
+
+    Args:
+        definition: As the study began; see `definition`.
+        trials: Every trial that has ended, by number.
+        running: Numbers of those that have begun and not ended.
+    """
+
+    definition: Mapping[str, Any]
+    trials: list[TrialRecord]
+    running: list[int]
+
+
+def read_ledger(path: Path) -> Reading:
+    """Read without holding the study: a search may be writing meanwhile.
 
     Raises:
         TrackingError: There is no ledger, or it cannot be read.
@@ -298,9 +313,16 @@ def read_trials(path: Path) -> list[TrialRecord]:
     with _storage(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         try:
-            return _read_trials(db)
+            (text,) = db.execute("SELECT value FROM meta WHERE key = 'definition'").fetchone() or ("{}",)
+            running = db.execute("SELECT number FROM trials WHERE state = 'running' ORDER BY number")
+            return Reading(json.loads(text), _read_trials(db), [row[0] for row in running])
         finally:
             db.close()
+
+
+def read_trials(path: Path) -> list[TrialRecord]:
+    """Every trial that has ended; see `read_ledger`."""
+    return read_ledger(path).trials
 
 
 def _read_trials(db: sqlite3.Connection) -> list[TrialRecord]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lanewise.tracking.runs import RunState
 
 CONNECT_TIMEOUT_S = 30.0
+LOCK = "run.lock"
 STOPPED = "stopped, to be continued"
 
 
@@ -229,7 +230,7 @@ def opened(job: Job) -> Iterator[Workshop]:
     """
     study = load_study(job.study, dict(job.overrides))
     shop = Workshop(job, study)
-    with _held(shop.folder / "run.lock"), noted(shop.folder) as shop.cut_off:
+    with _held(shop.folder / LOCK), noted(shop.folder) as shop.cut_off:
         fault("holding_lock")
         _open[job] = shop
         failed: str | None = None

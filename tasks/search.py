@@ -28,7 +28,7 @@ from tasks.stage_task import Made, stage_task
 from tasks.stages import StageResult
 
 SHOWN = 20  # trials in the table of the best
-_STATES: dict[str, RunState] = {
+STATES: dict[str, RunState] = {
     "complete": "complete", "pruned": "pruned", "failed": "failed", "duplicate": "complete",
 }  # fmt: skip
 
@@ -138,7 +138,7 @@ class Mirror:
         self._started.discard(trial.number)
         self._shop.tracker.end(
             key,
-            _STATES[trial.state],
+            STATES[trial.state],
             reason=trial.reason,
             objective=trial.value if trial.state in ("complete", "duplicate") else None,
             tags={"lanewise.best_epoch": trial.best_epoch, "lanewise.control": trial.control},

@@ -43,13 +43,29 @@ def noted(folder: Path) -> Iterator[bool]:
     path = folder / FILE
     present = flow_run.id
     cut_off = path.exists()
-    if cut_off:
-        _close(path.read_text(encoding="utf-8").strip())
+    sweep(folder)
     if present:
         path.write_text(str(present), encoding="utf-8")
     yield cut_off
     # Not in a `finally`: Prefect itself closes the run after an exception, unless the server is gone too.
     path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Close in Prefect the run that a dead process noted in a study's folder; without one, nothing."""
+    path = folder / FILE
+    if path.exists():
+        _close(path.read_text(encoding="utf-8").strip())
+
+
+def is_open(run: str) -> bool:
+    """Whether a flow run has not ended in Prefect's eyes; False where Prefect does not know it."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run)).state
+    except (ObjectNotFound, ValueError):
+        return False
+    return state is None or not state.is_final()
 
 
 def _close(text: str) -> None:

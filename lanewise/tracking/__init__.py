@@ -7,7 +7,7 @@ to), `deliver` (the process beside the training), `writers` (how MLflow is told)
 
 from lanewise.tracking.deliver import Deliverer, Delivery, deliver
 from lanewise.tracking.links import compare_link, trials_link
-from lanewise.tracking.read import champion_trial, is_run_id, latest_run, read_text, read_trial
+from lanewise.tracking.read import champion_trial, is_run_id, latest_run, read_runs, read_text, read_trial
 from lanewise.tracking.store import (
     absolute_uri,
     artifact_root,
@@ -15,7 +15,7 @@ from lanewise.tracking.store import (
     quiet_environment,
     server_command,
 )
-from lanewise.tracking.tracker import Tracker, run_states
+from lanewise.tracking.tracker import Tracker, run_states, waiting
 from lanewise.tracking.versions import alias_version, fetch, promote, register
 
 __all__ = [
@@ -35,9 +35,11 @@ __all__ = [
     "latest_run",
     "promote",
     "quiet_environment",
+    "read_runs",
     "read_text",
     "read_trial",
     "register",
     "server_command",
     "trials_link",
+    "waiting",
 ]

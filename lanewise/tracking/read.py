@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lanewise.errors import TrackingError
+from lanewise.tracking.spool import TARGET
 from lanewise.tracking.store import IMPATIENT, client, ensure_store, redacted, sqlite_path
 from lanewise.tracking.versions import alias_version
 
@@ -60,6 +61,37 @@ def read_trial(run: str, *, uri: str, study: str | None = None, split: str | Non
         "config": json.loads(config) if config else None,
         "metrics": {name: sorted((p.step, p.value) for p in points) for name, points in history.items()},
     }
+
+
+def read_runs(study: str, spool_dir: Path, *, uri: str) -> list[dict[str, Any]]:
+    """Every run that MLflow has of a spool.
+
+    Returns:
+        For each: key, attempt, run_id, status, state, and metrics: name -> [(step, value), ...] by step.
+
+    Raises:
+        TrackingError: MLflow is away.
+    """
+    spool = json.loads((spool_dir / TARGET).read_text(encoding="utf-8"))["spool"]
+    found: list[dict[str, Any]] = []
+    with _reading(uri, study) as mlflow:
+        experiment = mlflow.get_experiment_by_name(study)
+        token: str | None = "" if experiment else None
+        while token is not None:
+            page = mlflow.search_runs(
+                [experiment.experiment_id], f"tags.`lanewise.spool` = '{spool}'", max_results=1000,
+                page_token=token or None,
+            )  # fmt: skip
+            for run in page:
+                run_id, tags = run.info.run_id, run.data.tags
+                history = {name: mlflow.get_metric_history(run_id, name) for name in run.data.metrics}
+                found.append({
+                    "key": tags["lanewise.key"], "attempt": int(tags["lanewise.attempt"]), "run_id": run_id,
+                    "status": run.info.status, "state": tags.get("lanewise.state"),
+                    "metrics": {n: sorted((p.step, p.value) for p in points) for n, points in history.items()},
+                })  # fmt: skip
+            token = page.token or None
+    return found
 
 
 def read_text(run_id: str, name: str, *, uri: str) -> str | None:

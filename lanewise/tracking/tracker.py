@@ -353,8 +353,7 @@ class Tracker:
         return replace(summary(state), pending=self._pending(state))
 
     def _pending(self, state: State) -> int:
-        """Records that wait, those that the deliverer has not even read among them."""
-        return state.pending + sum(1 for _ in read_lines(self.folder / LINES, state.read))
+        return _waiting(self.folder, state)
 
     def _open_target(self) -> None:
         path = self.folder / TARGET
@@ -453,6 +452,16 @@ class Tracker:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def waiting(spool_dir: Path) -> int:
+    """Records of a spool that have not reached MLflow."""
+    return _waiting(spool_dir, State.load(spool_dir))
+
+
+def _waiting(folder: Path, state: State) -> int:
+    """Those that the deliverer has not even read among them."""
+    return state.pending + sum(1 for _ in read_lines(folder / LINES, state.read))
 
 
 def run_states(spool_dir: Path) -> dict[str, str]:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lanewise import registry, tracking
-from lanewise.errors import TrackingError
+from lanewise import registry
 from lanewise.ledger import read_trials
+from lanewise.testing import toy_classification
+
+ROOT = Path(__file__).parents[2]
+STUDY = """\
+data: {source: rows.csv, target: kind}
+search: {trials: 16, lanes: 4, rung_first: 2, startup: 6}
+train: {epochs: 10}
+lr_range: {repeats: 2, steps: 20}
+evaluate: {folds: 2, repeats: 1, finalists: 2, bootstrap: 100, baselines: false}
+tracking: {checkpoint_seconds: 0.000001}
+"""
 
 Points = dict[str, list[tuple[str, int, float]]]
 
@@ -36,6 +50,33 @@ class Outcome:
         return len(self.trials)
 
 
+def lanewise(
+    folder: Path, environment: dict[str, str], command: str, *args: str, study: str = STUDY, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """`lanewise COMMAND tiny.yaml ...` in a folder, which gets the study and its rows at the first call."""
+    folder.mkdir(exist_ok=True)
+    if not (folder / "tiny.yaml").exists():
+        frame = toy_classification(240)
+        frame.columns = [*frame.columns[:-1], "kind"]
+        frame.to_csv(folder / "rows.csv", index=False)
+        (folder / "tiny.yaml").write_text(study)
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", command, "tiny.yaml", *args],
+        cwd=folder,
+        env=environment_of(environment | more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def environment_of(more: dict[str, str]) -> dict[str, str]:
+    """This process's, with the project on the path."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
 def outcome(folder: Path, study: str, *, partial: bool = False) -> Outcome:
     """Read ledger, registry and MLflow of a study that was run in a folder.
 
@@ -45,7 +86,7 @@ def outcome(folder: Path, study: str, *, partial: bool = False) -> Outcome:
     ledgers = sorted(folder.glob(f".lanewise/studies/{study}/rows-*/ledger.db"))
     trials = [asdict(t) | {"seconds": 0} for t in read_trials(ledgers[0])] if ledgers else []
     database = folder / "mlruns" / "mlflow.db"
-    champion = _champion(study, f"sqlite:///{database}") if database.exists() else None
+    champion = _champion(study, database) if database.exists() else None
     if partial:
         return Outcome(trials, champion, {}, [])
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as db:
@@ -63,11 +104,15 @@ def outcome(folder: Path, study: str, *, partial: bool = False) -> Outcome:
     return Outcome(trials, champion, histories, [name for _, name, status in runs if status == "RUNNING"])
 
 
-def _champion(study: str, uri: str) -> str | None:
-    try:
-        if tracking.alias_version(study, "champion", uri) is None:
-            return None
-        folder = tracking.fetch(f"models:/{study}@champion", uri)
-    except TrackingError:
+def _champion(study: str, database: Path) -> str | None:
+    """Read from the tables: MLflow's client would keep a connection to a database that tests put back."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        found = db.execute(
+            "SELECT v.source FROM registered_model_aliases a JOIN model_versions v"
+            " ON v.name = a.name AND v.version = a.version WHERE a.alias = 'champion' AND a.name = ?",
+            (study,),
+        ).fetchone()
+    if found is None:
         return None
-    return registry.verify(folder).digest
+    model = found[0].removeprefix("models:/")
+    return registry.verify(database.parent / "artifacts" / study / "models" / model / "artifacts" / "model").digest

@@ -1,0 +1,210 @@
+"""Where a study stands, read without holding it or starting anything: `lanewise status`; also who may resume it.
+
+A run may be writing meanwhile: the ledger is read in one transaction, the lock is only looked at. Missed runs of
+a schedule come from Prefect, where an address of one is set.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lanewise.errors import StudyError, StudyHeldError, TrackingError
+from lanewise.ledger import Reading, read_ledger
+from lanewise.owner import Owner, owner_in
+from lanewise.study import Study, load_study
+from lanewise.tracking import waiting
+from tasks.job import LOCK
+from tasks.sweep import FILE
+
+LATE = timedelta(minutes=2)  # a worker polls every few seconds; later than this nobody has come
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study.
+
+    Args:
+        study: Its name.
+        owner: Who runs it now; None when nobody does.
+        begun: Whether it was ever run.
+        cut_off: Its last run did not come to its end.
+        trials: Ended trials by state.
+        running: Trials in lanes, or that were when it was cut off.
+        budget: Trials in all; None without such a bound.
+        best: Trial number and value of the best complete trial; None when there is none.
+        metric: The objective.
+        waiting: Records that have not reached MLflow.
+        report: The last report; None when there is none.
+        missed: Scheduled runs that nobody has started, by their time.
+    """
+
+    study: str
+    owner: Owner | None = None
+    begun: bool = False
+    cut_off: bool = False
+    trials: dict[str, int] = field(default_factory=dict)
+    running: int = 0
+    budget: int | None = None
+    best: tuple[int, float] | None = None
+    metric: str = ""
+    waiting: int = 0
+    report: str | None = None
+    missed: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON, what `--json` prints."""
+        return {**asdict(self), "state": self.state}
+
+    @property
+    def state(self) -> str:
+        """running, cut off, done or not begun."""
+        if self.owner:
+            return "running"
+        return "not begun" if not self.begun else "cut off" if self.cut_off else "done"
+
+    def words(self, path: Path) -> list[str]:
+        """For a terminal.
+
+        Args:
+            path: The study file as it was given, for the next command.
+        """
+        lines = [f"{self.study}: {self.state}{f', {self.owner}' if self.owner else ''}"]
+        if self.trials or self.running:
+            ended = ", ".join(f"{n} {state}" for state, n in sorted(self.trials.items()))
+            of = f" of {self.budget}" if self.budget else ""
+            lanes = f"; {self.running} in lanes" if self.running else ""
+            lines.append(f"  trials    {sum(self.trials.values())}{of} ended ({ended or 'none'}){lanes}")
+        if self.best:
+            lines.append(f"  best      {self.metric} {self.best[1]:.4g} (trial {self.best[0]})")
+        if self.waiting:
+            lines.append(f"  tracking  {self.waiting} records wait for MLflow: lanewise sync {path}")
+        if self.report:
+            lines.append(f"  report    {self.report}")
+        lines += [f"  missed    the run scheduled for {at} has not started" for at in self.missed]
+        todo = {"cut off": f"lanewise resume {path}", "not begun": f"lanewise run {path}"}.get(self.state)
+        return [*lines, *([f"  next      {todo}"] if todo else [])]
+
+
+def status_of(path: Path, overrides: Mapping[str, str], missed: Sequence[str] = ()) -> Status:
+    """Look at a study.
+
+    Args:
+        missed: As given by `missed_runs`.
+
+    Raises:
+        StudyError: The study file is wrong.
+        TrackingError: Its ledger cannot be read.
+    """
+    study = load_study(path, overrides)
+    folder = study_folder(study)
+    owner = owner_in(folder / LOCK)
+    path_of_ledger = latest_ledger(folder)
+    ledger = read_ledger(path_of_ledger) if path_of_ledger else None
+    metric, best = _best(ledger) if ledger else ("", None)
+    report = folder / "report.html"
+    return Status(
+        study.name,
+        owner=owner if owner and owner.alive() is not False else None,
+        begun=owner is not None or ledger is not None,
+        cut_off=(folder / FILE).exists(),
+        trials=dict(Counter(trial.state for trial in ledger.trials)) if ledger else {},
+        running=len(ledger.running) if ledger else 0,
+        budget=study.search.trials,
+        best=best,
+        metric=metric,
+        waiting=sum(waiting(spool) for spool in folder.glob("rows-*/spool")),
+        report=str(report) if report.exists() else None,
+        missed=list(missed),
+    )
+
+
+def check_resumable(path: Path, overrides: Mapping[str, str]) -> None:
+    """Refuse where there is nothing to go on with.
+
+    Raises:
+        StudyHeldError: It is running.
+        StudyError: It was never run, or its last run came to its end.
+    """
+    found = status_of(path, overrides)
+    if found.state == "running":
+        raise StudyHeldError(
+            "another run holds this study", where=path, given=f"held by {found.owner}",
+            rule="one run of a study at a time", remedy="wait until it ends, or stop it; what is done is kept",
+        )  # fmt: skip
+    if found.state != "cut off":
+        raise StudyError(
+            "there is nothing to resume", where=path, given=f"{found.study} is {found.state}",
+            rule="its last run was cut off",
+            remedy=f"lanewise run {path}" if not found.begun else f"lanewise extend {path} --trials N",
+        )  # fmt: skip
+
+
+def check_extendable(path: Path, overrides: Mapping[str, str], trials: int) -> None:
+    """Refuse a budget that is no larger than what was searched.
+
+    Raises:
+        StudyError: It was never run, or has that many trials.
+    """
+    found = status_of(path, overrides)
+    ended = sum(found.trials.values())
+    if not ended or trials <= ended:
+        raise StudyError(
+            "this does not extend the study", where="--trials", given=trials,
+            rule=f"more than the {ended} trials that have ended" if ended else "a study that was run",
+            remedy="give the number of trials in all" if ended else f"lanewise run {path}",
+        )  # fmt: skip
+
+
+def study_folder(study: Study) -> Path:
+    """Where the study keeps its records."""
+    return Path(study.tracking.home).absolute() / "studies" / study.name
+
+
+def latest_ledger(folder: Path) -> Path | None:
+    """The ledger of the rows searched last; None before any search."""
+    found = sorted(folder.glob("rows-*/ledger.db"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def _best(ledger: Reading) -> tuple[str, tuple[int, float] | None]:
+    search = ledger.definition["search"]
+    sign = -1 if search["direction"] == "maximize" else 1
+    complete = [
+        (sign * t.value, t.number, t.value)
+        for t in ledger.trials
+        if t.state == "complete" and t.value is not None
+    ]
+    return str(search["metric"]), min(complete)[1:] if complete else None
+
+
+def missed_runs(path: Path) -> list[str]:
+    """Runs of this study that a schedule of Prefect's has planned and no worker has taken, by their time.
+
+    Raises:
+        TrackingError: Prefect does not answer.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.objects import StateType
+
+    wanted = FlowRunFilter.model_validate(
+        {
+            "state": {"type": {"any_": [StateType.SCHEDULED]}},
+            "expected_start_time": {"before_": datetime.now(UTC) - LATE},
+        }
+    )
+    try:
+        with get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(flow_run_filter=wanted)
+    except Exception as error:
+        raise TrackingError(
+            "Prefect does not answer", where="PREFECT_API_URL", given=type(error).__name__,
+            remedy="start it, or unset PREFECT_API_URL",
+        ) from error  # fmt: skip
+    mine = [run for run in runs if Path(str(run.parameters.get("study"))).absolute() == path.absolute()]
+    return [f"{run.expected_start_time:%Y-%m-%d %H:%M %Z}" for run in mine if run.expected_start_time]
