@@ -115,4 +115,6 @@ def _champion(study: str, database: Path) -> str | None:
     if found is None:
         return None
     model = found[0].removeprefix("models:/")
-    return registry.verify(database.parent / "artifacts" / study / "models" / model / "artifacts" / "model").digest
+    return registry.verify(
+        database.parent / "artifacts" / study / "models" / model / "artifacts" / "model"
+    ).digest
