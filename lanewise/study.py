@@ -345,10 +345,23 @@ class Tracking(Section):
     home: Text = Field(
         default=".lanewise", description="Folder of stage results, the ledger and the sealed test rows."
     )
+    ledger: Text = Field(
+        default="auto", repr=False,
+        description="Where what the trials did is kept: auto, a SQLite file in `home`; or postgresql://USER@HOST/DB.",
+    )  # fmt: skip
     checkpoint_seconds: Real = Field(
         default=30.0, ge=0,
         description="Lanes of a search are kept this often, so that a crash costs no more; 0: never.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _fits(self) -> Tracking:
+        if self.ledger != "auto" and not self.ledger.startswith("postgresql://"):
+            raise wrong(
+                "this is no place for the ledger", "auto, or an address postgresql://USER@HOST/DATABASE",
+                "leave it out for a SQLite file in `home`", "ledger",
+            )  # fmt: skip
+        return self
 
 
 class Study(Section):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import asdict
-from pathlib import Path
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
@@ -26,6 +25,7 @@ from tasks.prepare import same_rows
 from tasks.progress import Event, say, stop_asked, stop_here
 from tasks.stage_task import Made, stage_task
 from tasks.stages import StageResult
+from tasks.study_record import ledger_place
 
 SHOWN = 20  # trials in the table of the best
 STATES: dict[str, RunState] = {
@@ -45,7 +45,8 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     settings = definition(
         study, space, metric=metric.name, direction=metric.direction, data=dataset.split_fingerprint
     )
-    with Ledger(ledger_path(shop), settings) as ledger:
+    where, name = ledger_place(study, shop.records)
+    with Ledger(where, settings, name) as ledger:
         lanes = ledger.settle("lanes", lane_count(study, choose_device(study)))
         trainer = Trainer(study, shop.network, dataset, lanes=lanes)
         checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
@@ -66,11 +67,6 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     extra = "".join(f", {n} {state}" for state, n in ended.items() if n)
     says = f"{len(result.trials)} trials{extra}; best {result.metric} {best.value:.4g} (trial {best.number})"
     return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
-
-
-def ledger_path(shop: Workshop) -> Path:
-    """The ledger of a study's present rows."""
-    return shop.records / "ledger.db"
 
 
 def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror, trials: int) -> SearchResult:

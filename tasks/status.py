@@ -19,6 +19,7 @@ from lanewise.owner import Owner, owner_in
 from lanewise.study import Study, load_study
 from lanewise.tracking import waiting
 from tasks.job import LOCK
+from tasks.study_record import latest_rows, ledger_place
 from tasks.sweep import FILE
 
 LATE = timedelta(minutes=2)  # a worker polls every few seconds; later than this nobody has come
@@ -103,8 +104,8 @@ def status_of(path: Path, overrides: Mapping[str, str], missed: Sequence[str] = 
     study = load_study(path, overrides)
     folder = study_folder(study)
     owner = owner_in(folder / LOCK)
-    path_of_ledger = latest_ledger(folder)
-    ledger = read_ledger(path_of_ledger) if path_of_ledger else None
+    rows = latest_rows(study)
+    ledger = read_ledger(*ledger_place(study, rows)) if rows and searched(study, rows) else None
     metric, best = _best(ledger) if ledger else ("", None)
     report = folder / "report.html"
     return Status(
@@ -160,18 +161,20 @@ def check_extendable(path: Path, overrides: Mapping[str, str], trials: int) -> N
         )  # fmt: skip
 
 
+def searched(study: Study, rows: Path) -> bool:
+    """Whether these rows have a ledger already."""
+    where, _ = ledger_place(study, rows)
+    return not isinstance(where, Path) or where.exists()
+
+
 def study_folder(study: Study) -> Path:
     """Where the study keeps its records."""
     return Path(study.tracking.home).absolute() / "studies" / study.name
 
 
-def latest_ledger(folder: Path) -> Path | None:
-    """The ledger of the rows searched last; None before any search."""
-    found = sorted(folder.glob("rows-*/ledger.db"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
-
-
 def _best(ledger: Reading) -> tuple[str, tuple[int, float] | None]:
+    if not ledger.definition:  # none was searched yet, in a database of others
+        return "", None
     search = ledger.definition["search"]
     sign = -1 if search["direction"] == "maximize" else 1
     complete = [

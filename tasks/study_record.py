@@ -25,6 +25,20 @@ def records_folder(home: Path, study: str, split: str) -> Path:
     return home / "studies" / study / f"rows-{split[:12]}"
 
 
+def ledger_place(study: Study, rows: Path) -> tuple[Path | str, str]:
+    """Where the ledger of a study's rows is, and its name among others there: arguments of `Ledger`."""
+    if study.tracking.ledger == "auto":
+        return rows / "ledger.db", ""
+    return study.tracking.ledger, f"{study.name}/{rows.name}"
+
+
+def latest_rows(study: Study) -> Path | None:
+    """The folder of the rows that were searched last; None before any run."""
+    folder = Path(study.tracking.home).absolute() / "studies" / study.name
+    found = sorted(folder.glob("rows-*/spool"), key=lambda path: path.stat().st_mtime)
+    return found[-1].parent if found else None
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """A study's record.

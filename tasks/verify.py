@@ -18,7 +18,8 @@ from lanewise.owner import owner_in
 from lanewise.study import Study, load_study
 from tasks.job import LOCK
 from tasks.search import STATES, trial_key
-from tasks.status import latest_ledger, study_folder
+from tasks.status import searched, study_folder
+from tasks.study_record import latest_rows, ledger_place
 from tasks.sweep import FILE, is_open, sweep
 
 SHOWN = 5  # faults of one kind that are named
@@ -58,11 +59,12 @@ def verify_study(path: Path, overrides: Mapping[str, str], *, repair: bool = Fal
     folder = study_folder(study)
     owner = owner_in(folder / LOCK)
     held = owner is not None and owner.alive() is not False
-    ledger = latest_ledger(folder)
-    if ledger is None:
+    rows = latest_rows(study)
+    if rows is None or not searched(study, rows):
         raise StudyError("the study was never searched", where=path, remedy=f"lanewise run {path}")
     uri = tracking.absolute_uri(study.tracking.uri)
-    spool = ledger.parent / "spool"
+    spool = rows / "spool"
+    ledger = ledger_place(study, rows)
     if repair and not held:
         tracking.deliver(spool, uri)
         sweep(folder)
@@ -75,9 +77,9 @@ def verify_study(path: Path, overrides: Mapping[str, str], *, repair: bool = Fal
     ]
 
 
-def _ledger(path: Path, held: bool, study: Path) -> Iterator[Check]:
+def _ledger(place: tuple[Path | str, str], held: bool, study: Path) -> Iterator[Check]:
     try:
-        found = read_ledger(path)
+        found = read_ledger(*place, check=not held)
     except LanewiseError as error:
         yield Check("ledger", False, error.what, error.remedy or "")
         return
@@ -90,11 +92,13 @@ def _ledger(path: Path, held: bool, study: Path) -> Iterator[Check]:
         yield Check("ledger", False, f"no trace of {_some(map(trial_key, missing))}", f"lanewise run {study}")
 
 
-def _mlflow(study: Study, ledger: Path, spool: Path, uri: str, held: bool, again: str) -> Iterator[Check]:
+def _mlflow(
+    study: Study, place: tuple[Path | str, str], spool: Path, uri: str, held: bool, again: str
+) -> Iterator[Check]:
     waiting = tracking.waiting(spool)
     yield Check("spool", not waiting or held, f"{waiting} records wait for MLflow", again)
     try:
-        reading, runs = read_ledger(ledger), tracking.read_runs(study.name, spool, uri=uri)
+        reading, runs = read_ledger(*place), tracking.read_runs(study.name, spool, uri=uri)
     except LanewiseError as error:
         yield Check("mlflow", False, f"{error.what} ({error.given})", error.remedy or "")
         return

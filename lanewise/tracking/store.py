@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from lanewise.errors import StudyError, TrackingError
+from lanewise.file_systems import network_file_system
 from lanewise.tracking.spool import held
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ QUIET = {
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 CREATE_WAIT_S = 120.0
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs"})
 
 _log = logging.getLogger("lanewise.tracking")
 
@@ -222,15 +222,10 @@ def refuse_network_file_system(path: Path, mounts: str = "/proc/mounts") -> None
     """Refuse a database on a network file system, where SQLite's locks do not hold.
 
     Args:
-        mounts: A list of mounts, one a line: device, mount point, type, ...
+        mounts: See `network_file_system`.
     """
-    try:
-        rows = [line.split()[1:3] for line in Path(mounts).read_text().splitlines()]
-    except OSError:
-        return  # not Linux
-    points = [(point, kind) for point, kind in rows if path.is_relative_to(point)]
-    kind = max(points, key=lambda row: len(row[0]))[1] if points else ""
-    if kind in NETWORK_FILE_SYSTEMS:
+    kind = network_file_system(path, mounts)
+    if kind:
         raise TrackingError(
             "SQLite is not safe on a network file system", where=path, given=kind,
             remedy="put tracking.uri on a local disk, or use a PostgreSQL or MLflow server",

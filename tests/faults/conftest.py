@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres import Postgres, binaries
 
 from flows.local_server import LocalServer
 
@@ -21,3 +22,15 @@ def server(prefect_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running.client_environment() | {"PREFECT_HOME": str(home / "client")}
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL for the tests of one file."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    server = Postgres(tmp_path_factory.mktemp("postgres"), "max_connections = 60\nfsync = off")
+    try:
+        yield server
+    finally:
+        server.stop()

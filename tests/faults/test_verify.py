@@ -72,31 +72,44 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-T3 = "(SELECT run_uuid FROM runs WHERE name = 'trial-0003' AND status = 'FINISHED')"
+def run_of(trial: str) -> str:
+    return f"(SELECT run_uuid FROM runs WHERE name = '{trial}' AND status = 'FINISHED')"
+
+
+def test_where_mlflow_says_something_else_is_named(folder: Path, server: dict[str, str]) -> None:
+    """A point missing, a point twice, another state, another value, a trial that is not there, one running."""
+    for statement in (
+        f"DELETE FROM metrics WHERE step=1 AND key='train/loss' AND run_uuid={run_of('trial-0001')}",
+        "INSERT INTO metrics SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM metrics"
+        f" WHERE step=1 AND run_uuid={run_of('trial-0002')}",
+        f"UPDATE tags SET value='failed' WHERE key='lanewise.state' AND run_uuid={run_of('trial-0003')}",
+        f"UPDATE metrics SET value=0.99 WHERE key='objective' AND run_uuid={run_of('trial-0000')}",
+        f"UPDATE tags SET value='elsewhere' WHERE key='lanewise.spool' AND run_uuid={run_of('trial-0004')}",
+    ):
+        mlflow(folder, statement)
+    code, found = checks(folder, server)
+    assert code == 5
+    says = str(found["mlflow"]["says"])
+    for words in (
+        "trial-0000: objective [0.99], not", "trial-0001: another curve", "trial-0002: another curve",
+        "trial-0003: state failed, not", "trial-0004 is not there",
+    ):  # fmt: skip
+        assert words in says
+    mlflow(folder, "UPDATE runs SET status='RUNNING' WHERE name='trial-0005'")
+    assert checks(folder, server)[1]["running"] == {
+        "part": "running", "ok": False, "says": "trial-0005 in MLflow", "remedy": "lanewise verify tiny.yaml --repair"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("part", "says", "damage"),
     [
-        ("running", "trial-0003", lambda f: mlflow(f, "UPDATE runs SET status='RUNNING' WHERE name='trial-0003'")),
-        ("mlflow", "trial-0003: another curve",
-         lambda f: mlflow(f, f"DELETE FROM metrics WHERE step=1 AND key='train/loss' AND run_uuid={T3}")),
-        ("mlflow", "trial-0003: another curve",
-         lambda f: mlflow(f, "INSERT INTO metrics SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM"
-                             f" metrics WHERE step=1 AND run_uuid={T3}")),
-        ("mlflow", "trial-0003: state failed",
-         lambda f: mlflow(f, f"UPDATE tags SET value='failed' WHERE key='lanewise.state' AND run_uuid={T3}")),
-        ("mlflow", "trial-0000: objective [0.99]",
-         lambda f: mlflow(f, "UPDATE metrics SET value=0.99 WHERE key='objective' AND run_uuid="
-                             + T3.replace("0003", "0000"))),
-        ("mlflow", "trial-0003 is not there",
-         lambda f: mlflow(f, f"UPDATE tags SET value='elsewhere' WHERE key='lanewise.spool' AND run_uuid={T3}")),
         ("champion", "not what was stored", lambda f: flip(weights(f))),
         ("champion", "", lambda f: weights(f).unlink()),
-        ("ledger", "cannot be used", lambda f: next(f.rglob("ledger.db")).write_bytes(b"no database")),
+        ("ledger", "is damaged", lambda f: next(f.rglob("ledger.db")).write_bytes(b"no database")),
     ],
-)  # fmt: skip
-def test_what_is_wrong_is_named(
+)
+def test_what_is_damaged_is_named(
     folder: Path, server: dict[str, str], part: str, says: str, damage: Callable[[Path], None]
 ) -> None:
     """I1, I2, B9: found, named, nothing repaired by itself."""

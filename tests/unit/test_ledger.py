@@ -106,9 +106,12 @@ def test_nan_and_infinity_are_never_stored(tmp_path: Path) -> None:
 
 def test_writing_a_tick_twice_changes_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "l.db")
-    before = list(sqlite3.connect(tmp_path / "l.db").iterdump())
+    def content() -> list[str]:
+        return [line for line in sqlite3.connect(tmp_path / "l.db").iterdump() if "'fence'" not in line]
+
+    before = content()
     filled(tmp_path / "l.db")
-    assert list(sqlite3.connect(tmp_path / "l.db").iterdump()) == before
+    assert content() == before
 
 
 def test_reports_of_another_configuration_are_forgotten(tmp_path: Path) -> None:
@@ -282,8 +285,8 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path: Path) -> None:
     trial = filled(tmp_path / "l.db")
     with Ledger(tmp_path / "l.db", DEFINITION) as ledger:
-        pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-        ledger._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to say the disk is full
+        pages = ledger._store.db.execute("PRAGMA page_count").fetchone()[0]
+        ledger._store.db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to say the disk is full
         many = [Report(1, epoch, 0.5, {"valid/rmse": 0.1}) for epoch in range(1, 5000)]
         with pytest.raises(TrackingError, match="full"):
             ledger.write(2, 2.0, started=[(1, CONFIG, 1)], reports=many, ended=[])
@@ -292,5 +295,5 @@ def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path: Path) -> None:
 
 def test_ticks_are_synced_to_the_disk(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.db", DEFINITION) as ledger:
-        assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-        assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ledger._store.db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert ledger._store.db.execute("PRAGMA journal_mode").fetchone() == ("wal",)

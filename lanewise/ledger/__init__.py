@@ -1,0 +1,22 @@
+"""The ledger: what every trial of a study did, durable, from which a search is continued.
+
+Reading order: `records` (what is kept), `ledger` (how), `definition` (for which study), `soundness` (whether it is
+whole), `stores` and `postgres` (where), `upgrade` (of earlier versions). It decides nothing and trains nothing.
+"""
+
+from lanewise.ledger.definition import definition
+from lanewise.ledger.ledger import Ledger, read_ledger, read_trials
+from lanewise.ledger.records import Reading, Report, State, TrialRecord, curve_row, finite
+
+__all__ = [
+    "Ledger",
+    "Reading",
+    "Report",
+    "State",
+    "TrialRecord",
+    "curve_row",
+    "definition",
+    "finite",
+    "read_ledger",
+    "read_trials",
+]
