@@ -78,6 +78,10 @@ class Checkpoints:
         kept = [states[lane] for states in self._found if lane in states]
         return max((s for s in kept if s.epoch <= at_most), key=lambda state: state.epoch, default=None)
 
+    def reread(self) -> None:
+        """Look at the files again when the next lane is sought."""
+        self._found = None
+
     def forget(self) -> None:
         """Free what was read; nothing is resumed any more."""
         self._found = [{}]

@@ -104,6 +104,8 @@ class Trainer:
         ]
         self._engines: dict[str, Engine] = {}
         self._keys: list[Any] = []
+        self._chunk: int | None = None  # lanes that step at once; None is measured
+        self._said: list[str] = []  # notes of engines that were given up
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -131,6 +133,7 @@ class Trainer:
                 lanes=self._lanes,
                 device=self.device,
                 precision=self.study.train.precision,
+                chunk=self._chunk,
             )
         return self._engines[loss]
 
@@ -187,7 +190,15 @@ class Trainer:
     @property
     def notes(self) -> list[str]:
         """What a user should know about how lanes run."""
-        return [note for engine in self._engines.values() for note in engine.notes]
+        notes = [note for engine in self._engines.values() for note in engine.notes]
+        return list(dict.fromkeys([*self._said, *notes]))
+
+    def restart(self, chunk: int | None = None) -> None:
+        """Forget all lanes, also those an exception left half way; step at most `chunk` at once from now on."""
+        self._said = self.notes
+        self._engines, self._keys, self._chunk = {}, [], chunk
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
 
     def add(self, lane: Lane, state: LaneState | None = None) -> None:
         """Train `lane` from the next tick on, from a state if one is given."""

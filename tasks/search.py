@@ -14,6 +14,7 @@ from lanewise.checkpoints import Checkpoints
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
 from lanewise.metrics import find_metric
 from lanewise.search import Progress, SearchResult, recorded_search
+from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes
 from lanewise.space import Config, Space
 from lanewise.tracking.runs import RunState
@@ -50,7 +51,7 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
         lanes = ledger.settle("lanes", lane_count(study, choose_device(study)))
         trainer = Trainer(study, shop.network, dataset, lanes=lanes)
         checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
-        engine = SearchLanes(trainer, checkpoints)
+        engine = GuardedLanes(SearchLanes(trainer, checkpoints, remember=":" in study.model.name), lanes)
         steps = recorded_search(
             study, space, engine, ledger,
             metric=metric.name, direction=metric.direction, stopping=stop_asked,

@@ -1,11 +1,13 @@
-"""The search's requests as lanes of the real trainer; `run.search` and `recorded` train through it."""
+"""The search's requests as lanes of the real trainer; `guarded` trains through it, here or in `worker`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lanewise.checkpoints import Checkpoints
+from lanewise.engine import LaneState
 from lanewise.ledger import Report
 from lanewise.search.records import LaneRequest
 from lanewise.trainer import Trainer
@@ -17,11 +19,16 @@ class SearchLanes:
     Args:
         trainer: Trains the lanes.
         checkpoints: Where they are kept; None keeps none.
+        remember: Remember in memory where every lane stood after its last epoch: for networks that may raise
+            at any time. It costs a copy of the lanes, and an exception then costs an epoch.
     """
 
-    def __init__(self, trainer: Trainer, checkpoints: Checkpoints | None = None) -> None:
-        self._trainer, self._checkpoints = trainer, checkpoints
+    def __init__(
+        self, trainer: Trainer, checkpoints: Checkpoints | None = None, *, remember: bool = False
+    ) -> None:
+        self._trainer, self._checkpoints, self._remember = trainer, checkpoints, remember
         self._running: dict[int, str] = {}  # trial -> what it is, in one text
+        self._remembered: dict[int, tuple[str, LaneState]] = {}
 
     @property
     def active(self) -> int:
@@ -34,8 +41,16 @@ class SearchLanes:
 
     def saved(self, request: LaneRequest, at_most: int) -> int:
         """Epochs from which the trial can go on."""
-        state = self._checkpoints.find(_identity(request), at_most) if self._checkpoints else None
+        state = self._find(request, at_most)
         return state.epoch if state else 0
+
+    def _find(self, request: LaneRequest, at_most: int) -> LaneState | None:
+        text = _identity(request)
+        identity, near = self._remembered.get(request.number, ("", None))
+        found = [near if identity == text and near and near.epoch <= at_most else None]
+        if self._checkpoints and (found[0] is None or found[0].epoch < at_most):
+            found.append(self._checkpoints.find(text, at_most))
+        return max((s for s in found if s), key=lambda state: state.epoch, default=None)
 
     def add(self, request: LaneRequest, epoch: int = 0) -> None:
         """Put the trial into an empty lane, as it stood after an epoch that `saved` named."""
@@ -47,11 +62,8 @@ class SearchLanes:
             patience=request.patience,
             keep_best=False,  # a search needs scores; the winner is trained again on its folds
         )
+        self._trainer.add(lane, self._find(request, epoch) if epoch else None)
         self._running[request.number] = _identity(request)
-        state = None
-        if epoch and self._checkpoints:
-            state = self._checkpoints.find(self._running[request.number], epoch)
-        self._trainer.add(lane, state)
 
     def tick(self) -> Sequence[Report]:
         """One epoch of every lane."""
@@ -62,6 +74,9 @@ class SearchLanes:
         for report in reports:
             if report.finished:
                 self._running.pop(report.number, None)
+        if self._remember:
+            for number in self._running:
+                self.put_aside(number)
         return reports
 
     def keep(self, *, at_rung: bool, stopping: bool) -> None:
@@ -73,6 +88,26 @@ class SearchLanes:
         """Empty the trial's lane."""
         self._running.pop(number, None)
         self._trainer.drop(number)
+
+    def restart(self, chunk: int | None) -> None:
+        """Forget all lanes, whatever state training was left in; step at most `chunk` at once from now on."""
+        self._running = {}
+        self._trainer.restart(chunk)
+        if self._checkpoints:
+            self._checkpoints.reread()
+
+    def put_aside(self, number: int) -> None:
+        """Remember where a lane stands."""
+        state = self._trainer.state(number)
+        rows, buffers = (
+            {name: tensor.cpu().clone() for name, tensor in tensors.items()}
+            for tensors in (state.rows, state.buffers)
+        )
+        self._remembered[number] = (self._running[number], replace(state, rows=rows, buffers=buffers))
+
+    def forget(self, number: int) -> None:
+        """The lane's state is not asked for again."""
+        self._remembered.pop(number, None)
 
 
 def _identity(request: LaneRequest) -> str:
