@@ -263,6 +263,16 @@ def sync(study: StudyFile, set_: Overrides = None) -> None:
         raise typer.Exit(TrackingError.exit_code)
 
 
+@app.command("export-optuna")
+def export_optuna(study: StudyFile, set_: Overrides = None) -> None:
+    """Copy a study's trials into a file that optuna-dashboard and Optuna read; also while it runs."""
+    _quiet()
+    from tasks.optuna_copy import export_optuna as export
+
+    file, trials = export(study, _overrides(set_))
+    typer.echo(f"{trials} trials: optuna-dashboard sqlite:///{file}")
+
+
 @app.command()
 def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's pages.")] = 5000,

@@ -35,6 +35,7 @@ from pydantic_core import PydanticCustomError
 from lanewise import strict_yaml
 from lanewise.fields import Flag, Int, Name, Real, Section, Text, Value, number, plain, wrong
 from lanewise.parameter import Parameter
+from lanewise.places import Tracking
 from lanewise.study_errors import apply_overrides, refuse_secrets, translate
 from lanewise.training import (
     LOSSES,
@@ -333,35 +334,6 @@ class Register(Section):
     members: Int = Field(
         default=1, ge=1, le=100, description="Refits with different seeds whose predictions are averaged."
     )
-
-
-class Tracking(Section):
-    """Where runs and intermediate results are kept."""
-
-    uri: Text = Field(
-        default="sqlite:///mlruns/mlflow.db", repr=False,
-        description="MLflow tracking address; a relative SQLite path starts at the working directory.",
-    )  # fmt: skip
-    home: Text = Field(
-        default=".lanewise", description="Folder of stage results, the ledger and the sealed test rows."
-    )
-    ledger: Text = Field(
-        default="auto", repr=False,
-        description="Where what the trials did is kept: auto, a SQLite file in `home`; or postgresql://USER@HOST/DB.",
-    )  # fmt: skip
-    checkpoint_seconds: Real = Field(
-        default=30.0, ge=0,
-        description="Lanes of a search are kept this often, so that a crash costs no more; 0: never.",
-    )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _fits(self) -> Tracking:
-        if self.ledger != "auto" and not self.ledger.startswith("postgresql://"):
-            raise wrong(
-                "this is no place for the ledger", "auto, or an address postgresql://USER@HOST/DATABASE",
-                "leave it out for a SQLite file in `home`", "ledger",
-            )  # fmt: skip
-        return self
 
 
 class Study(Section):

@@ -39,7 +39,7 @@ class TPE:
         self._seed, self._startup, self._direction = study.seed, study.search.startup, direction
         self._space = space
         self._random = RandomSearch(study, space, direction)
-        self._distributions = {name: _distribution(space.parameters[name]) for name in space.searched()}
+        self._distributions = {name: distribution_of(space.parameters[name]) for name in space.searched()}
         self._joint = {n: d for n, d in sorted(self._distributions.items()) if not space.parameters[n].when}
         self._told: list[Told] = []
         self._memory = _Memory(direction)
@@ -69,7 +69,7 @@ class TPE:
     def _has_place(self, config: Config) -> bool:
         """Whether every searched value lies in its current range."""
         return all(
-            _within(self._space.parameters[name], config[name])
+            within(self._space.parameters[name], config[name])
             for name in self._distributions
             if name in config
         )
@@ -144,7 +144,8 @@ def _continues(before: Told, now: Told) -> bool:
     return same and (before.state == "running" or (before.state, before.value) == (now.state, now.value))
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """A searched range as Optuna has it."""
     if parameter.choices is not None:
         return CategoricalDistribution(parameter.choices)
     assert parameter.low is not None and parameter.high is not None  # searched, so choices or a range
@@ -157,7 +158,7 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
     if parameter.value is not None:
         return parameter.value
-    distribution = _distribution(parameter)
+    distribution = distribution_of(parameter)
     if isinstance(distribution, IntDistribution):
         return trial.suggest_int(
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
@@ -171,7 +172,8 @@ def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
     return chosen
 
 
-def _within(parameter: Parameter, value: Value) -> bool:
+def within(parameter: Parameter, value: Value) -> bool:
+    """Whether a value lies in a range or among its choices."""
     if parameter.low is None or parameter.high is None:
         return any(
             value == c and isinstance(value, bool) == isinstance(c, bool) for c in parameter.choices or ()

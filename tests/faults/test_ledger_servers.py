@@ -187,6 +187,8 @@ def test_a_whole_run_over_a_server_that_is_restarted(
     assert found == [replace(t, seconds=0) for t in read_trials(ledger)]
     checked = lanewise(folder, server, "verify", "--set", place)
     assert checked.returncode == 0, checked.stdout
+    copied = lanewise(folder, server, "export-optuna", "--set", place)
+    assert copied.stdout == f"16 trials: optuna-dashboard sqlite:///{rows / 'optuna.db'}\n", copied.stderr
 
 
 WRITER = """

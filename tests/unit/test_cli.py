@@ -60,7 +60,8 @@ def test_help_imports_nothing_heavy() -> None:
     heavy = ("torch", "prefect", "mlflow", "optuna", "pandas", "numpy", "sklearn", "pydantic", "matplotlib")
     found = fresh("-c", code, *heavy)
     assert found.stderr.strip() == "[]"
-    for command in ("run", "lr-range", "check", "init", "schema", "check-model", "predict", "sync", "ui"):
+    commands = "run lr-range check init schema check-model predict sync export-optuna ui"
+    for command in commands.split():
         assert f" {command} " in found.stdout
 
 
@@ -88,6 +89,8 @@ def test_a_wrong_study_is_refused_before_anything_starts(call: Call, tmp_path: P
         (("check", "toy.yaml", "--set", "data.source=gone.csv"), 3, "gone.csv"),
         (("check", "toy.yaml", "--set", "model.name=mpl"), 4, "mlp"),
         (("check", "gone.yaml"), 2, "gone.yaml"),
+        (("check", "toy.yaml", "--set", "tracking.ledger=notes.txt"), 2, "this is no place for the ledger"),
+        (("export-optuna", "toy.yaml"), 2, "there are no trials to copy"),
         (("check-model", "nowhere.module:Network"), 4, "nowhere"),
         (("predict", "folder-that-is-not-there/1", "rows.csv"), 5, "folder-that-is-not-there"),
         (("sync", "toy.yaml"), 5, "spool"),
@@ -96,6 +99,14 @@ def test_a_wrong_study_is_refused_before_anything_starts(call: Call, tmp_path: P
 def test_exit_codes(call: Call, study: Path, args: tuple[str, ...], code: int, words: str) -> None:
     found, out, err = call(*args)
     assert (found, words in out + err) == (code, True), out + err
+
+
+@pytest.mark.parametrize("uri", ["postgresql://u@h/db", "postgresql+psycopg://mlflow@h:5432/db"])
+def test_b16_ledger_and_mlflow_in_one_database_are_refused(call: Call, study: Path, uri: str) -> None:
+    """B16: whoever logs in, and by which driver."""
+    place = ("--set", "tracking.ledger=postgresql://lanewise@h/db")
+    code, out, err = call("check", "toy.yaml", "--set", f"tracking.uri={uri}", *place)
+    assert (code, out) == (2, "") and "the ledger and MLflow name the same database" in err
 
 
 def test_check_writes_nothing(call: Call, study: Path, tmp_path: Path) -> None:
