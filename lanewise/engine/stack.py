@@ -222,7 +222,11 @@ class Stack:
                     norm.fresh = None
             return out, fresh
 
-        return self._map(one)(params, list(masks), *inputs)
+        dtype = torch.get_default_dtype()
+        try:
+            return self._map(one)(params, list(masks), *inputs)
+        finally:
+            torch.set_default_dtype(dtype)  # a network that changes it must not change its neighbours' numbers
 
     def _hand_out(self, masks: list[torch.Tensor]) -> None:
         for index, dropout in enumerate(self._dropouts):
