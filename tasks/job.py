@@ -7,6 +7,7 @@ process at a time. Nothing here trains.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lanewise.errors import TrackingError
+from lanewise.errors import StudyError, TrackingError
 from lanewise.fault_points import fault
 from lanewise.owner import hold
 from lanewise.study import Study, load_study
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 30.0
 LOCK = "run.lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 STOPPED = "stopped, to be continued"
 
 
@@ -237,6 +239,9 @@ def opened(job: Job) -> Iterator[Workshop]:
         stopped = False
         try:
             yield shop
+        except OSError as error:
+            failed = str(error)
+            raise storage_error(error, shop.home) from error
         except Exception as error:
             failed = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise
@@ -248,13 +253,26 @@ def opened(job: Job) -> Iterator[Workshop]:
             shop.close(failed=failed, stopped=stopped)
 
 
+def storage_error(error: OSError, home: Path) -> TrackingError:
+    """An error of the file system, as one a user can act on."""
+    full = error.errno in FULL
+    return TrackingError(
+        "the disk is full" if full else "a file cannot be read or written", where=error.filename or home,
+        given=error.strerror,
+        remedy=("free space" if full else "put it right")
+        + ", then run the same command again; everything printed as ended is kept",
+    )  # fmt: skip
+
+
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Hold the study's lock, which a dying process gives back."""
     try:
         file = hold(path)
     except OSError as error:
-        raise TrackingError(
+        if error.errno in FULL:
+            raise storage_error(error, path.parent) from error
+        raise StudyError(
             "the home of the study cannot be written", where=path.parent, given=error.strerror,
             remedy="correct its permissions, or name another folder in `tracking: home:`",
         ) from error  # fmt: skip

@@ -109,9 +109,14 @@ def _version(package: str) -> str:
 def _put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_bytes(content)
-    fault("mid_report")
-    new.replace(path)
+    try:
+        new.write_bytes(content)
+        fault("mid_report")
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
 
 
 def summary_of(reported: StageResult) -> str:

@@ -144,6 +144,7 @@ class SqliteStore(Store):
         self.path, self.where = path, str(path)
         self.good = path.with_name(path.name + ".good")
         self._db: sqlite3.Connection | None = None
+        self._inode = 0
         self._lock: IO[str] | None = None
         kind = network_file_system(path.absolute())
         if kind:
@@ -164,6 +165,7 @@ class SqliteStore(Store):
             # FULL: one fsync for each tick, so what was printed as finished survives a power cut too;
             # NORMAL would lose the last ticks there. For each report it would be too dear.
             self._db.execute("PRAGMA synchronous=FULL")
+            self._inode = self.path.stat().st_ino
         return self._db
 
     def hold(self, study: str) -> None:
@@ -196,6 +198,11 @@ class SqliteStore(Store):
         with self._errors():
             self._begin()
             try:
+                if not self._still_there():
+                    raise TrackingError(
+                        "the ledger is gone: its file was removed or replaced under a run", where=self.path,
+                        remedy=f"put it back if you can, then {CONTINUE}",
+                    )  # fmt: skip
                 result = work(self._run)
             except BaseException:
                 if self.db.in_transaction:
@@ -256,6 +263,13 @@ class SqliteStore(Store):
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         return self.db.execute(sql, values).fetchall()
+
+    def _still_there(self) -> bool:
+        """Whether the path still names the file that is open; SQLite would write on into a removed one."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def _begin(self) -> None:
         """Wait for whoever reads or writes it, and say so when that takes long."""

@@ -150,9 +150,12 @@ class SpoolWriter:
             (folder / FILES).mkdir(parents=True, exist_ok=True)
             self._lock = (folder / WRITER_LOCK).open("a")
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise TrackingError(
-                "the spool cannot be written", where=folder, given=error, remedy="make the folder writable"
-            ) from error
+                "the disk is full: the spool cannot be written" if full else "the spool cannot be written",
+                where=folder, given=error.strerror,
+                remedy="free space, then run the same command again" if full else "make the folder writable",
+            ) from error  # fmt: skip
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
