@@ -30,6 +30,7 @@ RUNG_S = 5.0  # a rung that stopped trials is worth a checkpoint, but no more of
 SHARE = 0.01  # writing takes at most this share of the time: a large checkpoint comes less often
 
 _INDEX = "index"
+_ASIDE = "aside-{}.ckpt"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _log = logging.getLogger(__name__)
 
@@ -74,9 +75,25 @@ class Checkpoints:
     def find(self, lane: str, at_most: int) -> LaneState | None:
         """The latest kept state of a lane that is not past an epoch, None where there is none."""
         if self._found is None:
-            self._found = [_states(self._folder / name) for name in (PRESENT, PREVIOUS)]
+            asides = sorted(path.name for path in self._folder.glob(_ASIDE.format("*")))
+            self._found = [_states(self._folder / name) for name in (PRESENT, PREVIOUS, *asides)]
         kept = [states[lane] for states in self._found if lane in states]
         return max((s for s in kept if s.epoch <= at_most), key=lambda state: state.epoch, default=None)
+
+    def put_aside(self, lane: str, state: LaneState) -> None:
+        """Keep where one lane stands, whatever is kept of the others; a disk that refuses costs a warning."""
+        try:
+            _write(self._aside(lane), encode({lane: state}))
+        except OSError as error:
+            _log.warning("%s: a lane is not kept (%s)", self._folder, error.strerror)
+        self.reread()
+
+    def forget_aside(self, lane: str) -> None:
+        """Take away what `put_aside` kept."""
+        self._aside(lane).unlink(missing_ok=True)
+
+    def _aside(self, lane: str) -> Path:
+        return self._folder / _ASIDE.format(hashlib.sha256(lane.encode()).hexdigest()[:16])
 
     def reread(self) -> None:
         """Look at the files again when the next lane is sought."""
@@ -88,8 +105,8 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Take the files away: the search is over."""
-        for name in (PRESENT, PREVIOUS):
-            (self._folder / name).unlink(missing_ok=True)
+        for path in (self._folder / PRESENT, self._folder / PREVIOUS, *self._folder.glob(_ASIDE.format("*"))):
+            path.unlink(missing_ok=True)
 
 
 class FinishedLanes:

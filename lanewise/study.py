@@ -253,11 +253,9 @@ class Search(Section):
         "rare class roc_auc (of two) or balanced_accuracy.",
     )  # fmt: skip
     trials: Int | None = Field(
-        default=50,
-        ge=1,
-        le=1_000_000,
+        default=50, ge=1, le=1_000_000,
         description="Number of trials, the default's included; empty: no limit.",
-    )
+    )  # fmt: skip
     epochs: Int | None = Field(
         default=None, ge=1, description="Budget in epochs, summed over all trials; empty: no limit."
     )
@@ -280,17 +278,23 @@ class Search(Section):
         default=5, ge=1, description="Epoch of the first rung, where trials may be stopped."
     )
     rung_factor: Int = Field(
-        default=3,
-        ge=2,
-        le=100,
+        default=3, ge=2, le=100,
         description="Each rung is this many times later, and keeps one trial in this many.",
-    )
+    )  # fmt: skip
     startup: Int = Field(
         default=10, ge=1, description="Random trials before the strategy learns from results."
     )
     max_failures: Int = Field(
         default=20, ge=1, description="Failed trials in a row after which the search gives up."
     )
+    max_retries: Int = Field(
+        default=3, ge=1, le=100,
+        description="How often a trial whose network ends its process is tried alone before it counts as failed.",
+    )  # fmt: skip
+    trial_timeout_s: Real = Field(
+        default=3600.0, gt=0,
+        description="Seconds a trial with a network of your own may take for an epoch, else it counts as failed.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _ends(self) -> Search:

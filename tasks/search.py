@@ -7,13 +7,15 @@ MLflow has not heard of yet is told.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
 from lanewise.metrics import find_metric
 from lanewise.search import Progress, SearchResult, recorded_search
+from lanewise.search.child import ChildLanes
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes
 from lanewise.space import Config, Space
@@ -49,16 +51,16 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     where, name = ledger_place(study, shop.records)
     with Ledger(where, settings, name) as ledger:
         lanes = ledger.settle("lanes", lane_count(study, choose_device(study)))
-        trainer = Trainer(study, shop.network, dataset, lanes=lanes)
         checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
-        engine = GuardedLanes(SearchLanes(trainer, checkpoints, remember=":" in study.model.name), lanes)
-        steps = recorded_search(
-            study, space, engine, ledger,
-            metric=metric.name, direction=metric.direction, stopping=stop_asked,
-        )  # fmt: skip
-        result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
+        with _training(shop, lanes, checkpoints) as trained:
+            steps = recorded_search(
+                study, space, GuardedLanes(trained, lanes, study.search.max_retries), ledger,
+                metric=metric.name, direction=metric.direction, stopping=stop_asked,
+            )  # fmt: skip
+            result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
+            notes = trained.notes
         checkpoints.remove()
-    for note in trainer.notes:
+    for note in notes:
         say(Event("search", "note", note))
     _summarise(shop, result)
     best = result.trials[result.best]
@@ -68,6 +70,25 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     extra = "".join(f", {n} {state}" for state, n in ended.items() if n)
     says = f"{len(result.trials)} trials{extra}; best {result.metric} {best.value:.4g} (trial {best.number})"
     return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
+
+
+@contextmanager
+def _training(shop: Workshop, lanes: int, checkpoints: Checkpoints) -> Iterator[SearchLanes | ChildLanes]:
+    """What trains the trials: this process, or for a network the user wrote one that it may take down."""
+    study, dataset = shop.study, shop.prepared.dataset
+    if ":" not in study.model.name:
+        yield SearchLanes(Trainer(study, shop.network, dataset, lanes=lanes), checkpoints)
+        return
+    order = {
+        "study": shop.job.study, "overrides": dict(shop.job.overrides), "definition": study.definition(),
+        "data": dataset.split_fingerprint, "lanes": lanes,
+        "checkpoints": str(shop.records / "checkpoints"), "every_s": study.tracking.checkpoint_seconds,
+    }  # fmt: skip
+    child = ChildLanes(order, shop.records / "network-output.txt", study.search.trial_timeout_s)
+    try:
+        yield child
+    finally:
+        child.close()
 
 
 def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror, trials: int) -> SearchResult:

@@ -21,7 +21,7 @@ def definition(study: Study, space: Space, *, metric: str, direction: str, data:
         metric: The objective, resolved (never "auto").
         data: Fingerprint of rows and splits.
     """
-    free = {"trials", "epochs", "seconds", "lanes", "max_failures"}
+    free = {"trials", "epochs", "seconds", "lanes", "max_failures", "max_retries", "trial_timeout_s"}
     search = study.search.model_dump(mode="json", exclude=free)
     return {
         "seed": study.seed,

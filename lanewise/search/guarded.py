@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lanewise.errors import DataError, StudyError, TrackingError
 from lanewise.ledger import Report
 from lanewise.search.catch_up import catch_up
 from lanewise.search.causes import Cause, cause_of
@@ -95,6 +96,10 @@ class GuardedLanes:
     def keep(self, *, at_rung: bool, stopping: bool) -> None:
         """Write down where the lanes stand, if it is time."""
         try:
+            if not all(held.inside for held in self._held.values()):
+                if not stopping:
+                    return  # the lanes are put aside; what was kept before stays
+                self._enter()
             self._lanes.keep(at_rung=at_rung, stopping=stopping)
         except Exception as error:  # noqa: BLE001 - as above
             self._restart(cause_of(error))
@@ -104,6 +109,8 @@ class GuardedLanes:
         try:
             self._enter()
             reports = list(self._lanes.tick())
+        except (StudyError, DataError, TrackingError):
+            raise  # not a lane's doing
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a network does
             cause = cause_of(error)
         else:
@@ -161,6 +168,8 @@ class GuardedLanes:
         while True:
             try:
                 return self._epoch_alone(held)
+            except (StudyError, DataError, TrackingError):
+                raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - as in tick
                 cause = cause_of(error)
             self._lanes.restart(self._chunk)

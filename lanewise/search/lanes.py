@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.engine import LaneState
 from lanewise.ledger import Report
+from lanewise.process_guard import unchanged_process
 from lanewise.search.records import LaneRequest
 from lanewise.trainer import Trainer
 
@@ -31,6 +33,11 @@ class SearchLanes:
         self._remembered: dict[int, tuple[str, LaneState]] = {}
 
     @property
+    def notes(self) -> list[str]:
+        """What a user should know about how lanes run."""
+        return self._trainer.notes
+
+    @property
     def active(self) -> int:
         """Number of occupied lanes."""
         return self._trainer.active
@@ -45,32 +52,32 @@ class SearchLanes:
         return state.epoch if state else 0
 
     def _find(self, request: LaneRequest, at_most: int) -> LaneState | None:
-        text = _identity(request)
-        identity, near = self._remembered.get(request.number, ("", None))
-        found = [near if identity == text and near and near.epoch <= at_most else None]
+        text = identity(request)
+        known, near = self._remembered.get(request.number, ("", None))
+        found = [near if known == text and near and near.epoch <= at_most else None]
         if self._checkpoints and (found[0] is None or found[0].epoch < at_most):
             found.append(self._checkpoints.find(text, at_most))
         return max((s for s in found if s), key=lambda state: state.epoch, default=None)
 
     def add(self, request: LaneRequest, epoch: int = 0) -> None:
         """Put the trial into an empty lane, as it stood after an epoch that `saved` named."""
-        lane = self._trainer.lane(
-            request.number,
-            request.config,
-            request.seed,
-            epochs=request.epochs,
-            patience=request.patience,
-            keep_best=False,  # a search needs scores; the winner is trained again on its folds
-        )
-        self._trainer.add(lane, self._find(request, epoch) if epoch else None)
-        self._running[request.number] = _identity(request)
+        with self._guard():
+            lane = self._trainer.lane(
+                request.number,
+                request.config,
+                request.seed,
+                epochs=request.epochs,
+                patience=request.patience,
+                keep_best=False,  # a search needs scores; the winner is trained again on its folds
+            )
+            self._trainer.add(lane, self._find(request, epoch) if epoch else None)
+        self._running[request.number] = identity(request)
 
     def tick(self) -> Sequence[Report]:
         """One epoch of every lane."""
-        reports = [
-            Report(int(r.key), r.epoch, r.train_loss, r.scores, r.finished, r.failed)
-            for r in self._trainer.tick()
-        ]
+        with self._guard():
+            told = self._trainer.tick()
+        reports = [Report(int(r.key), r.epoch, r.train_loss, r.scores, r.finished, r.failed) for r in told]
         for report in reports:
             if report.finished:
                 self._running.pop(report.number, None)
@@ -78,6 +85,10 @@ class SearchLanes:
             for number in self._running:
                 self.put_aside(number)
         return reports
+
+    def _guard(self) -> AbstractContextManager[None]:
+        """Undoes what a network does to the process, so that the lane after it does not meet it."""
+        return unchanged_process() if self._remember else nullcontext()
 
     def keep(self, *, at_rung: bool, stopping: bool) -> None:
         """Write down where the lanes stand, if it is time."""
@@ -105,11 +116,15 @@ class SearchLanes:
         )
         self._remembered[number] = (self._running[number], replace(state, rows=rows, buffers=buffers))
 
+    def remembered(self, number: int) -> tuple[str, LaneState]:
+        """What a lane is, in one text, and where it stood when it was last put aside."""
+        return self._remembered[number]
+
     def forget(self, number: int) -> None:
         """The lane's state is not asked for again."""
         self._remembered.pop(number, None)
 
 
-def _identity(request: LaneRequest) -> str:
+def identity(request: LaneRequest) -> str:
     """The whole request as text: a state is given back to the very same trial only."""
     return json.dumps(vars(request), sort_keys=True)

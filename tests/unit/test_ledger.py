@@ -249,6 +249,7 @@ def test_another_definition_is_refused_and_the_difference_named(
 def test_budgets_lanes_and_threads_may_change(tmp_path: Path) -> None:
     Ledger(tmp_path / "l.db", defined()).close()
     search = {"trials": 99, "epochs": 1000, "seconds": 60, "lanes": 3, "max_failures": 2}
+    search |= {"max_retries": 9, "trial_timeout_s": 5.0}
     Ledger(tmp_path / "l.db", defined(search=search, train={"threads": 2})).close()
 
 
