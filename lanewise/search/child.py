@@ -49,16 +49,17 @@ class ChildLanes:
         self._chunk: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._answers = -1
+        self._numbers: set[int] = set()  # trials in the child's lanes
         self._buffer = b""
 
     @property
     def active(self) -> int:
-        """Not asked: `guarded` counts."""
-        raise NotImplementedError
+        """Number of occupied lanes."""
+        return len(self._numbers)
 
     def free(self, request: LaneRequest) -> bool:
-        """Not asked: `guarded` counts."""
-        raise NotImplementedError
+        """Whether there is an empty lane; every lane takes every shape."""
+        return len(self._numbers) < int(self._order["lanes"])
 
     def saved(self, request: LaneRequest, at_most: int) -> int:
         """Epochs from which the trial can go on."""
@@ -67,6 +68,7 @@ class ChildLanes:
     def add(self, request: LaneRequest, epoch: int = 0) -> None:
         """Put the trial into an empty lane."""
         self._ask("add", request=vars(request), epoch=epoch)
+        self._numbers.add(request.number)
 
     def tick(self) -> Sequence[Report]:
         """One epoch of every lane.
@@ -78,6 +80,7 @@ class ChildLanes:
 
     def drop(self, number: int) -> None:
         """Empty the trial's lane."""
+        self._numbers.discard(number)
         if self._child is not None:
             self._ask("drop", number=number)
 
@@ -113,6 +116,7 @@ class ChildLanes:
     def close(self) -> None:
         """End the child and all it has started."""
         child, self._child = self._child, None
+        self._numbers.clear()
         if child is None:
             return
         with suppress(ProcessLookupError, PermissionError):
