@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +26,14 @@ def server(prefect_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL for the tests of one file."""
     if binaries() is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    server = Postgres(tmp_path_factory.mktemp("postgres"), "max_connections = 60\nfsync = off")
-    try:
-        yield server
-    finally:
-        server.stop()
+    # Not in pytest's folder: every pytest that starts closes that one to the server's user.
+    with tempfile.TemporaryDirectory(prefix="lanewise-postgres-") as folder:
+        server = Postgres(Path(folder), "max_connections = 60\nfsync = off")
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -39,9 +39,6 @@ class Postgres:
         folder.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
             shutil.chown(folder, "postgres")
-            for parent in folder.parents:  # pytest makes them for root only
-                if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-                    parent.chmod(0o755)
         self._run("initdb", "-D", str(self.data), "-A", "trust", "--no-sync", "-U", self._user)
         config = self.data / "postgresql.conf"
         text = f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n{settings}\n"
