@@ -3,6 +3,7 @@
 # make test       every test, two processes
 # make check      style and types
 # make bench      the benchmarks, results in benchmarks/records/
+# make soak       the long loops: 50 random kills, 100 replays (a quarter of an hour)
 # make ui         MLflow and Prefect in the browser, on this machine only
 # make lock       resolve pyproject.toml anew and pin what comes out
 
@@ -17,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: all run test check bench ui lock clean
+.PHONY: all run test check bench soak ui lock clean
 .DELETE_ON_ERROR:
 
 all: .venv/project
@@ -46,6 +47,10 @@ check: .venv/project
 
 bench: .venv/project
 	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+soak: .venv/project
+	@$(BIN)/python tests/soak/kill_loop.py
+	@$(BIN)/python tests/soak/replay_hundred.py
 
 ui: .venv/project
 	@$(BIN)/lanewise ui
