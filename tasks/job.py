@@ -163,8 +163,15 @@ class Workshop:
         Raises:
             ModelError: The network does not fit the data.
         """
-        from lanewise.smoke import smoke
+        return self._smoked
 
+    @cached_property
+    def _smoked(self) -> int:
+        from lanewise.smoke import smoke
+        from tasks.own_process import needs_child, smoke_in_child
+
+        if needs_child(self):
+            return smoke_in_child(self)
         dataset = self.prepared.dataset
         return smoke(self.network, dataset.layout, dataset.n_outputs, self.space.default())
 

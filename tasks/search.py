@@ -24,6 +24,7 @@ from lanewise.trainer import Trainer, choose_device, lane_count
 from tasks.artifacts import Bar, show_table
 from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.lr_range import searched_space
+from tasks.own_process import child_lanes, needs_child
 from tasks.prepare import same_rows
 from tasks.progress import Event, say, stop_asked, stop_here
 from tasks.stage_task import Made, stage_task
@@ -76,15 +77,10 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
 def _training(shop: Workshop, lanes: int, checkpoints: Checkpoints) -> Iterator[SearchLanes | ChildLanes]:
     """What trains the trials: this process, or for a network the user wrote one that it may take down."""
     study, dataset = shop.study, shop.prepared.dataset
-    if ":" not in study.model.name:
+    if not needs_child(shop):
         yield SearchLanes(Trainer(study, shop.network, dataset, lanes=lanes), checkpoints)
         return
-    order = {
-        "study": shop.job.study, "overrides": dict(shop.job.overrides), "definition": study.definition(),
-        "data": dataset.split_fingerprint, "lanes": lanes,
-        "checkpoints": str(shop.records / "checkpoints"), "every_s": study.tracking.checkpoint_seconds,
-    }  # fmt: skip
-    child = ChildLanes(order, shop.records / "network-output.txt", study.search.trial_timeout_s)
+    child = child_lanes(shop, lanes, study.search.trial_timeout_s)
     try:
         yield child
     finally:

@@ -51,6 +51,7 @@ class ChildLanes:
         self._answers = -1
         self._numbers: set[int] = set()  # trials in the child's lanes
         self._buffer = b""
+        self._awaited = "epoch"
 
     @property
     def active(self) -> int:
@@ -77,6 +78,15 @@ class ChildLanes:
             LaneProcessError: The child has ended, or took too long and was ended.
         """
         return [Report(**told) for told in self._ask("tick")]
+
+    def smoke(self, hyper: Mapping[str, Any]) -> int:
+        """Try one batch; number of the network's parameters.
+
+        Raises:
+            ModelError: The network does not fit the data.
+            LaneProcessError: It ended the child, or blocked it.
+        """
+        return int(self._ask("smoke", hyper=dict(hyper)))
 
     def drop(self, number: int) -> None:
         """Empty the trial's lane."""
@@ -131,6 +141,7 @@ class ChildLanes:
     def _ask(self, act: str, **given: Any) -> Any:
         if self._child is None:
             self._start()
+        self._awaited = "epoch" if act == "tick" else "answer"
         return self._answer({"do": act, "with": given}, self._limit_s)
 
     def _start(self) -> None:
@@ -175,7 +186,9 @@ class ChildLanes:
                     child.send_signal(signal.SIGUSR1)  # it writes where it hangs into the file
                     time.sleep(0.2)
                 self.close()
-                raise LaneProcessError(f"timeout: no epoch within {limit_s:g} s", worth_another=False)
+                raise LaneProcessError(
+                    f"timeout: no {self._awaited} within {limit_s:g} s", worth_another=False
+                )
             found = os.read(self._answers, 1 << 16)
             if not found:
                 raise self._ended(child)

@@ -25,6 +25,7 @@ from lanewise.process_guard import unchanged_process
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes, identity
 from lanewise.search.records import LaneRequest
+from lanewise.smoke import smoke
 from lanewise.study import load_study
 from lanewise.trainer import Trainer
 
@@ -107,7 +108,7 @@ class Worker:
         self._acts: dict[str, Callable[..., Any]] = {
             "saved": self._saved, "add": self._add, "drop": self._lanes.drop, "tick": self._tick,
             "keep": self._lanes.keep, "put_aside": self._put_aside, "forget": self._forget,
-            "notes": lambda: self._trainer.notes,
+            "notes": lambda: self._trainer.notes, "smoke": self._smoke,
         }  # fmt: skip
 
     def do(self, act: str, given: Mapping[str, Any]) -> Any:
@@ -125,6 +126,10 @@ class Worker:
 
     def _tick(self) -> list[dict[str, Any]]:
         return [asdict(report) for report in self._lanes.tick()]
+
+    def _smoke(self, hyper: Mapping[str, Any]) -> int:
+        layout, outputs = self._trainer.dataset.layout, self._trainer.dataset.n_outputs
+        return smoke(self._trainer.network, layout, outputs, hyper)
 
     def _put_aside(self, number: int) -> None:
         self._checkpoints.put_aside(*self._inner.remembered(number))

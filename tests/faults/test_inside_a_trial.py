@@ -87,6 +87,11 @@ class Pair(Net):
         return self.out(torch.relu(self.hidden(x))), 0
 
 
+class Deadly(Net):
+    def forward(self, x):
+        ctypes.string_at(0)
+
+
 class Frozen(Net):
     def __init__(self, n_features, n_outputs):
         super().__init__(n_features, n_outputs)
@@ -236,13 +241,14 @@ def test_all_trials_fail(folder: Path, server: dict[str, str]) -> None:
     [
         ("Pair", "returned a tuple of 2, expected (8, 3)"),
         ("Frozen", "has nothing to train"),
+        ("Deadly", "killed by SIGSEGV"),
     ],
 )
 def test_a_network_that_cannot_be_trained_is_refused_before_the_search(
     folder: Path, server: dict[str, str], name: str, says: str
 ) -> None:
-    """D12 D13: exit 4, no trial begun."""
-    space = [] if name == "Pair" else ["--set", "space={lr: {low: 0.001, high: 0.01}}"]
+    """D12 D13: exit 4, no trial begun; nor does the run die with it (A15)."""
+    space = [] if name != "Frozen" else ["--set", "space={lr: {low: 0.001, high: 0.01}}"]
     code, said = run(folder, server, "--set", f"model.name=net:{name}", *space)
     assert code == 4, said
     assert says in said
