@@ -15,7 +15,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -30,6 +30,11 @@ Row = tuple[Any, ...]
 BUSY_TIMEOUT_S = 60.0
 SAY_AFTER_S = 5.0
 CONTINUE = "run the same command again; everything printed as ended is kept"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What SQLite makes of these when it writes.
+_NOT_TAKEN = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE,
+)  # fmt: skip
 _SQLITE = b"SQLite format 3\0"
 _log = logging.getLogger("lanewise.ledger")
 
@@ -180,8 +185,7 @@ class SqliteStore(Store):
             return
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.with_name(self.path.name + ".made").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with self._making():
                 if self.path.exists():
                     return
                 new = self.path.with_name(f".{self.path.name}.new")
@@ -204,11 +208,11 @@ class SqliteStore(Store):
                         remedy=f"put it back if you can, then {CONTINUE}",
                     )  # fmt: skip
                 result = work(self._run)
+                self.db.execute("COMMIT")
             except BaseException:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
                 raise
-            self.db.execute("COMMIT")
             return result
 
     def read(self, work: Callable[[Rows], T]) -> T:
@@ -240,13 +244,14 @@ class SqliteStore(Store):
     def keep_good(self) -> None:
         """See `Store.keep_good`; a disk without room for it costs a line in the log."""
         new = self.good.with_name(f".{self.good.name}.new")
-        try:
-            new.unlink(missing_ok=True)
-            self.db.execute("VACUUM INTO ?", (str(new),))
-            move_in(new, self.good)
-        except (sqlite3.Error, OSError) as error:
-            _log.warning("%s: no copy of the ledger could be kept (%s)", self.good, error)
-            new.unlink(missing_ok=True)
+        with suppress(BlockingIOError), self._making(fcntl.LOCK_NB):  # a study beside ours is copying it now
+            try:
+                new.unlink(missing_ok=True)
+                self.db.execute("VACUUM INTO ?", (str(new),))
+                move_in(new, self.good)
+            except (sqlite3.Error, OSError) as error:
+                _log.warning("%s: no copy of the ledger could be kept (%s)", self.good, error)
+                new.unlink(missing_ok=True)
 
     def disconnect(self) -> None:
         """Close the file, still holding the study."""
@@ -260,6 +265,13 @@ class SqliteStore(Store):
         if self._lock is not None:
             self._lock.close()  # closing the file releases the flock
             self._lock = None
+
+    @contextmanager
+    def _making(self, flags: int = 0) -> Iterator[None]:
+        """One process at a time makes a whole file."""
+        with self.path.with_name(self.path.name + ".made").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | flags)
+            yield
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         return self.db.execute(sql, values).fetchall()
@@ -297,16 +309,24 @@ class SqliteStore(Store):
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            full = "full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
             damage = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
             if damage and not isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise self.damaged(str(error)) from error
+            full = "the disk is full: the ledger cannot be written" if self._is_full(error) else None
             raise TrackingError(
-                "the disk is full: the ledger cannot be written" if full else f"the ledger cannot be used: {error}",
-                where=self.path,
+                full or f"the ledger cannot be used: {error}", where=self.path,
+                given=str(error) if full else None,
                 rule="a sound ledger, and a folder that can be written and has room",
-                remedy=f"free space, then {CONTINUE}" if full else f"correct permissions, then {CONTINUE}",
-            ) from error
+                remedy=f"{'free space' if full else 'correct permissions'}, then {CONTINUE}",
+            ) from error  # fmt: skip
+
+    def _is_full(self, error: Exception) -> bool:
+        """Whether blocks, inodes or quota have run out: SQLite names the first of them only."""
+        if getattr(error, "errno", None) in _FULL or getattr(error, "sqlite_errorcode", None) in _NOT_TAKEN:
+            return True
+        place = next(folder for folder in self.path.absolute().parents if folder.exists())
+        left = os.statvfs(place)
+        return "readonly" not in str(error) and (left.f_bavail == 0 or (left.f_files > 0 and left.f_favail == 0))
 
 
 def move_in(new: Path, path: Path) -> None:

@@ -191,34 +191,48 @@ def test_a_whole_run_over_a_server_that_is_restarted(
     assert copied.stdout == f"16 trials: optuna-dashboard sqlite:///{rows / 'optuna.db'}\n", copied.stderr
 
 
-WRITER = """
-import sys, time
+# Forked from one process that has imported everything: it is the writing that is tried, and 32 imports take a minute.
+WRITERS_CODE = """
+import os, random, sys, time, traceback
 sys.path[:0] = {path!r}
+import psycopg
 from test_ledger_files import DEFINITION, add
 from lanewise.errors import StudyHeldError
 from lanewise.ledger import Ledger
-where, study = {where!r}, sys.argv[1]
-for turn in range({trials}):
-    while True:  # one study is written by one process at a time: they take turns
+
+def write(study):
+    for turn in range({turns}):
+        while True:  # one study is written by one process at a time: they take turns
+            try:
+                ledger = Ledger({where!r}, DEFINITION, study)
+                break
+            except StudyHeldError:
+                time.sleep(random.uniform(0.05, 0.3))
+        with ledger:
+            number = len(ledger.trials())
+            if number < {budget}:
+                add(ledger, number)
+
+for study in {studies!r}:
+    if os.fork() == 0:
+        code = 1
         try:
-            ledger = Ledger(where, DEFINITION, study)
-            break
-        except StudyHeldError:
-            time.sleep(0.02)
-    with ledger:
-        number = len(ledger.trials())
-        if number < {budget}:
-            add(ledger, number)
+            write(study)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+ends = [os.wait()[1] for _ in {studies!r}]
+sys.exit(sum(end != 0 for end in ends))
 """
 
 
-def write_together(where: str, studies: list[str], trials: int, budget: int) -> None:
-    code = WRITER.format(path=sys.path, where=where, trials=trials, budget=budget)
-    running = [
-        subprocess.Popen([sys.executable, "-c", code, study], stderr=subprocess.PIPE, text=True) for study in studies
-    ]
-    said = [process.communicate(timeout=240)[1] for process in running]
-    assert [process.returncode for process in running] == [0] * len(running), "\n".join(said)
+def write_together(where: str, studies: list[str], turns: int, budget: int) -> None:
+    code = WRITERS_CODE.format(path=sys.path, where=where, turns=turns, budget=budget, studies=studies)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.timeout(300)
