@@ -16,6 +16,7 @@ from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
 from lanewise.metrics import find_metric
 from lanewise.search import Progress, SearchResult, recorded_search
 from lanewise.search.child import ChildLanes
+from lanewise.search.deaths import Deaths
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes
 from lanewise.space import Config, Space
@@ -53,14 +54,16 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     with Ledger(where, settings, name) as ledger:
         lanes = ledger.settle("lanes", lane_count(study, choose_device(study)))
         checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
+        deaths = Deaths(shop.records / "checkpoints" / "deaths.json")
         with _training(shop, lanes, checkpoints) as trained:
             steps = recorded_search(
-                study, space, GuardedLanes(trained, lanes, study.search.max_retries), ledger,
+                study, space, GuardedLanes(trained, lanes, study.search.max_retries, deaths), ledger,
                 metric=metric.name, direction=metric.direction, stopping=stop_asked,
             )  # fmt: skip
             result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
             notes = trained.notes
         checkpoints.remove()
+        deaths.remove()
     for note in notes:
         say(Event("search", "note", note))
     _summarise(shop, result)

@@ -18,6 +18,7 @@ from lanewise.errors import DataError, StudyError, TrackingError
 from lanewise.ledger import Report
 from lanewise.search.catch_up import catch_up
 from lanewise.search.causes import Cause, cause_of
+from lanewise.search.deaths import Deaths
 from lanewise.search.records import LaneRequest, Trainer
 
 _log = logging.getLogger(__name__)
@@ -52,11 +53,15 @@ class GuardedLanes:
     Args:
         lanes: Empty.
         capacity: Most lanes at once.
-        attempts: How often a lane that ends the process it trains in is tried alone.
+        attempts: How often a lane that ends the process it trains in is tried alone; and how often this whole
+            process may be killed in one tick before its lanes are trained one by one to find the one that does it.
+        deaths: Where such ends are counted; None counts none.
     """
 
-    def __init__(self, lanes: Restartable, capacity: int, attempts: int = 3) -> None:
-        self._lanes, self._capacity, self._attempts = lanes, capacity, attempts
+    def __init__(
+        self, lanes: Restartable, capacity: int, attempts: int = 3, deaths: Deaths | None = None
+    ) -> None:
+        self._lanes, self._capacity, self._attempts, self._deaths = lanes, capacity, attempts, deaths
         self._held: dict[int, _Held] = {}
         self._chunk: int | None = None
 
@@ -106,6 +111,11 @@ class GuardedLanes:
 
     def tick(self) -> Sequence[Report]:
         """One epoch of every lane; a lane that fails says why in its report."""
+        if self._deaths and self._held:
+            killed, alone = self._deaths.begin({n: held.epoch for n, held in self._held.items()})
+            if killed >= self._attempts:
+                cause = Cause(f"the run was killed {killed} times in this epoch")
+                return self._took(self._one_by_one(cause, poison=alone))
         try:
             self._enter()
             reports = list(self._lanes.tick())
@@ -146,13 +156,19 @@ class GuardedLanes:
         for held in self._held.values():
             held.inside = False
 
-    def _one_by_one(self, cause: Cause) -> list[Report]:
-        """One epoch of every lane, each alone; all of them are outside afterwards."""
+    def _one_by_one(self, cause: Cause, poison: int | None = None) -> list[Report]:
+        """One epoch of every lane but `poison`, each alone; all of them are outside afterwards."""
         if len(self._held) > 1:
             _log.info("%s; its %d lanes train one after another for an epoch", cause.reason, len(self._held))
         self._empty()
         reports = []
         for number in sorted(self._held):
+            if number == poison:
+                reason = f"{cause.reason}, at last while this trial trained alone: a poison trial"
+                reports.append(Report(number, self._held[number].epoch + 1, math.nan, {}, failed=reason))
+                continue
+            if self._deaths:
+                self._deaths.alone(number)
             reports.append(self._alone(number))
         if len(reports) > 1 and not any(report.failed for report in reports):
             # None fails by itself: together they need too much, or it was an accident. Fewer at once from now on.

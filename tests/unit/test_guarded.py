@@ -16,6 +16,7 @@ from lanewise.data import Dataset, prepare
 from lanewise.ledger import Report
 from lanewise.model import resolve
 from lanewise.search.causes import LaneProcessError, cause_of
+from lanewise.search.deaths import Deaths
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes
 from lanewise.search.records import LaneRequest
@@ -166,6 +167,51 @@ def test_a_lane_that_ends_its_process_is_tried_three_times_then_it_is_a_poison_t
     assert [r.failed for r in seen[1]] == [None, None, "killed by SIGKILL, 3 times alone: a poison trial"]
     assert [len(seen[n]) for n in (0, 2)] == [5, 5]
     assert deaths == [[0, 1, 2], [1], [1], [1]]
+
+
+class KilledError(BaseException):
+    """Stands for the end of this process."""
+
+
+def test_a_trial_that_kills_the_whole_run_is_found_by_the_runs_that_continue(tmp_path: Path) -> None:
+    """A18: three runs end in the same epoch, the fourth trains one by one, the fifth knows which trial it is."""
+    ends: list[list[int]] = []
+
+    def dies(lanes: Fragile) -> BaseException | None:
+        if lanes.epochs.get(1) != 2:
+            return None
+        ends.append(sorted(lanes.epochs))
+        return KilledError()
+
+    for run in range(5):
+        guarded_lanes = GuardedLanes(Fragile(dies), 4, 3, Deaths(tmp_path / "deaths.json"))
+        for number in range(3):
+            guarded_lanes.add(LaneRequest(number, {"width": 8, "lr": 0.01}, number + 7, 20, 0))
+        for _ in range(2):
+            guarded_lanes.tick()
+        if run < 4:
+            with pytest.raises(KilledError):
+                guarded_lanes.tick()
+    assert ends == [[0, 1, 2]] * 3 + [[1]]
+    reports = {r.number: r for r in guarded_lanes.tick()}
+    reason = reports[1].failed
+    assert reason == (
+        "the run was killed 4 times in this epoch, at last while this trial trained alone: a poison trial"
+    )
+    assert [reports[n].epoch for n in (0, 2)] == [3, 3] and not reports[0].failed
+    guarded_lanes.drop(1)
+    assert [(r.number, r.epoch, r.failed) for r in guarded_lanes.tick()] == [(0, 4, None), (2, 4, None)]
+
+
+def test_a_run_killed_once_in_a_while_trains_as_ever(tmp_path: Path) -> None:
+    deaths = Deaths(tmp_path / "deaths.json")
+    assert deaths.begin({0: 1}) == (0, None)
+    assert deaths.begin({0: 2}) == (0, None)
+    assert Deaths(tmp_path / "deaths.json").begin({0: 2}) == (1, None)
+    again = Deaths(tmp_path / "deaths.json")
+    assert again.begin({0: 1}) == (0, None)
+    (tmp_path / "deaths.json").write_text("{")
+    assert Deaths(tmp_path / "deaths.json").begin({0: 1}) == (0, None)
 
 
 def test_a_lane_that_died_by_accident_goes_on() -> None:
