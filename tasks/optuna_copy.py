@@ -25,11 +25,11 @@ def export_optuna(path: Path, overrides: Mapping[str, str]) -> tuple[Path, int]:
 
     Raises:
         StudyError: The study file is wrong, or nothing was searched yet.
-        TrackingError: The ledger cannot be read, or the copy not written.
+        TrackingError: The ledger cannot be read or is damaged, or the copy cannot be written.
     """
     study = load_study(path, overrides)
     rows = latest_rows(study)
-    reading = read_ledger(*ledger_place(study, rows)) if rows and searched(study, rows) else None
+    reading = read_ledger(*ledger_place(study, rows), check=True) if rows and searched(study, rows) else None
     if rows is None or reading is None or not reading.definition:
         raise StudyError(
             "there are no trials to copy", where=path, given=f"{study.name} was never searched",

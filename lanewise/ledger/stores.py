@@ -235,7 +235,8 @@ class SqliteStore(Store):
 
     def damaged(self, found: str) -> TrackingError:
         """See `Store.damaged`."""
-        copy = f"the last good copy is {self.good}: put it in its place" if self.good.exists() else "move it away"
+        wal = f", without the old {self.path.name}-wal" if Path(f"{self.path}-wal").exists() else ""
+        copy = f"the last good copy is {self.good}: put it in its place{wal}" if self.good.exists() else "move it away"
         return TrackingError(
             "the ledger is damaged: its integrity check failed", where=self.path, given=found,
             rule="the rows that were written", remedy=f"{copy}; what it lacks is trained again",
