@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from lanewise.fault_points import fault
 
 PRESENT, PREVIOUS = "lanes.ckpt", "lanes.previous.ckpt"
 RUNG_S = 5.0  # a rung that stopped trials is worth a checkpoint, but no more often than this
-SHARE = 0.01  # writing takes at most this share of the time: a large checkpoint comes less often
+SHARE = 0.015  # of the time, at most, goes into writing: a large checkpoint comes less often
 
 _INDEX = "index"
 _ASIDE = "aside-{}.ckpt"
@@ -50,6 +51,7 @@ class Checkpoints:
         self._written_at, self._cost_s = time.monotonic(), 0.0
         self._found: list[dict[str, LaneState]] | None = None
         self._warned = False
+        self._writer: threading.Thread | None = None
 
     def due(self, *, at_rung: bool = False, stopping: bool = False) -> bool:
         """Whether it is time for the next one; always before the search is stopped."""
@@ -57,24 +59,43 @@ class Checkpoints:
             return False
         if stopping:
             return True
+        if self._writer is not None and self._writer.is_alive():
+            return False
         wait = min(self._every_s, RUNG_S) if at_rung else self._every_s
         return time.monotonic() - self._written_at >= max(wait, self._cost_s / SHARE)
 
     def write(self, states: States) -> None:
-        """Keep where lanes stand; a disk that refuses costs a warning, the one before stays."""
+        """Keep where lanes stand; a disk that refuses costs a warning, the one before stays.
+
+        The training waits while the states are copied. They are hashed, written and forced to the disk beside it.
+        """
+        self.finish()
         begun = time.monotonic()
+        stacked, index = _stacked(states)
+        self._written_at = time.monotonic()
+        self._cost_s = self._written_at - begun
+        self._writer = threading.Thread(target=self._put, args=(stacked, index), name="checkpoint")
+        self._writer.start()
+
+    def finish(self) -> None:
+        """Wait until what was given to `write` is on the disk."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def _put(self, stacked: Mapping[str, torch.Tensor], index: Sequence[Mapping[str, Any]]) -> None:
         try:
-            _write(self._folder / PRESENT, encode(states), self._folder / PREVIOUS)
+            _write(self._folder / PRESENT, pack(stacked, index), self._folder / PREVIOUS)
         except OSError as error:
             if not self._warned:
                 _log.warning("%s: no checkpoint (%s); training goes on", self._folder, error.strerror)
             self._warned = True
-        self._written_at = time.monotonic()
-        self._cost_s = self._written_at - begun
+        self._cost_s += time.thread_time()  # on one core the training waits for this, too
 
     def find(self, lane: str, at_most: int) -> LaneState | None:
         """The latest kept state of a lane that is not past an epoch, None where there is none."""
         if self._found is None:
+            self.finish()
             asides = sorted(path.name for path in self._folder.glob(_ASIDE.format("*")))
             self._found = [_states(self._folder / name) for name in (PRESENT, PREVIOUS, *asides)]
         kept = [states[lane] for states in self._found if lane in states]
@@ -105,6 +126,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Take the files away: the search is over."""
+        self.finish()
         for path in (self._folder / PRESENT, self._folder / PREVIOUS, *self._folder.glob(_ASIDE.format("*"))):
             path.unlink(missing_ok=True)
 
@@ -170,7 +192,12 @@ def _result(entry: Mapping[str, Any], number: int, tensors: Mapping[str, torch.T
 
 
 def encode(states: States) -> bytes:
-    """Lane states as one file; lanes whose tensors have the same shapes are stacked into a handful of tensors."""
+    """Lane states as one file."""
+    return pack(*_stacked(states))
+
+
+def _stacked(states: States) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """A copy of lane states; lanes whose tensors have the same shapes are stacked into a handful of tensors."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for lane, state in states.items():
         tensors = state.rows | state.buffers
@@ -185,7 +212,7 @@ def encode(states: States) -> bytes:
                 rows = [getattr(states[lane], part)[name] for lane in lanes]
                 stacked[f"{number}/{part}/{name}"] = torch.stack(rows).cpu()
         index += [_entry(lane, states[lane], number, row) for row, lane in enumerate(lanes)]
-    return pack(stacked, index)
+    return stacked, index
 
 
 def decode(content: bytes) -> dict[str, LaneState]:

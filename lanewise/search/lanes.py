@@ -94,6 +94,8 @@ class SearchLanes:
         """Write down where the lanes stand, if it is time."""
         if self._checkpoints and self._checkpoints.due(at_rung=at_rung, stopping=stopping):
             self._checkpoints.write({text: self._trainer.state(n) for n, text in self._running.items()})
+            if stopping:
+                self._checkpoints.finish()
 
     def drop(self, number: int) -> None:
         """Empty the trial's lane."""

@@ -77,6 +77,7 @@ def kept_at(folder: Path, epochs: list[int]) -> Checkpoints:
         engine.tick()
         if epoch in epochs:
             writer.write({"one": engine.state(1)})
+            writer.finish()
     return Checkpoints(folder, every_s=0.0)
 
 
@@ -138,9 +139,10 @@ def test_writing_takes_its_share_of_the_time_and_no_more(
 
     def write(cost_s: float) -> None:
         monkeypatch.setattr(
-            "lanewise.checkpoints.encode", lambda _: now.__setitem__(0, now[0] + cost_s) or b""
+            "lanewise.checkpoints._stacked", lambda _: now.__setitem__(0, now[0] + cost_s) or ({}, [])
         )
         found.write({})
+        found.finish()
 
     assert not found.due()
     now[0] += 30
@@ -149,12 +151,29 @@ def test_writing_takes_its_share_of_the_time_and_no_more(
     now[0] += 5.1
     assert found.due(at_rung=True) and not found.due()
     now[0] += 25
-    write(2.0)  # 2 s of writing want 200 s of training
-    now[0] += 199.5
+    write(2.0)  # 2 s of writing want 133.3 s of training
+    now[0] += 133
     assert not found.due() and not found.due(at_rung=True)
     now[0] += 1
     assert found.due()
     assert not Checkpoints(tmp_path, every_s=0.0).due(at_rung=True)
+
+
+def test_what_is_written_is_what_stood_there_then(tmp_path: Path) -> None:
+    """The training goes on, in place, while the file is written."""
+    engine = Engine([split()], CLASSES, lanes=1)
+    engine.add(lane(1, epochs=9))
+    engine.tick()
+    kept = Checkpoints(tmp_path, every_s=30.0)
+    kept.write({"one": engine.state(1)})
+    expected = decode(encode({"one": engine.state(1)}))["one"]
+    for _ in range(3):
+        engine.tick()
+    assert not kept.due(stopping=False)
+    found = kept.find("one", 99)
+    assert found is not None and found.epoch == 1
+    assert all(torch.equal(found.rows[name], expected.rows[name]) for name in expected.rows)
+    assert not torch.equal(found.rows["flat"], engine.state(1).rows["flat"])
 
 
 def test_finished_trainings_are_not_repeated_and_change_nothing(
