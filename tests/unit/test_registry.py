@@ -304,7 +304,8 @@ def test_two_lines_predict_with_the_champion(stored: Path, uri: str, run_id: str
         {"type": "string", "name": "colour", "required": True},
     ]
     example = served.input_example
-    pd.testing.assert_frame_equal(served.predict(example), expected.head(8), check_exact=True)
+    # Compared with the same eight rows: a matrix product of more rows may have other last bits.
+    pd.testing.assert_frame_equal(served.predict(example), fitted().predict(rows().head(8)), check_exact=True)
     with pytest.raises(mlflow.exceptions.MlflowException, match="colour"):
         served.predict(rows().drop(columns="colour"))
     found = mlflow.MlflowClient(uri).get_model_version("penguins", "1")
@@ -390,7 +391,7 @@ def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def half(self, model_id, local_dir, artifact_path=None):
-    upload(self, model_id, str(Path(local_dir, "model")), "model") if point == "mid_upload" else None
+    upload(self, model_id, local_dir, artifact_path)
     next(Path("mlruns").rglob(model_id + "/artifacts/model/weights.safetensors")).write_bytes(b"half")
     die()
 
