@@ -56,11 +56,11 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
         checkpoints = Checkpoints(shop.records / "checkpoints", study.tracking.checkpoint_seconds)
         deaths = Deaths(shop.records / "checkpoints" / "deaths.json")
         with _training(shop, lanes, checkpoints) as trained:
+            engine = GuardedLanes(trained, lanes, study.search.max_retries, deaths)
             steps = recorded_search(
-                study, space, GuardedLanes(trained, lanes, study.search.max_retries, deaths), ledger,
-                metric=metric.name, direction=metric.direction, stopping=stop_asked,
-            )  # fmt: skip
-            result = _follow(steps, Mirror(shop, space, metric.name), study.search.trials or 0)
+                study, space, engine, ledger, metric=metric.name, direction=metric.direction
+            )
+            result = _follow(steps, engine, Mirror(shop, space, metric.name), study.search.trials or 0)
             notes = trained.notes
         checkpoints.remove()
         deaths.remove()
@@ -90,7 +90,9 @@ def _training(shop: Workshop, lanes: int, checkpoints: Checkpoints) -> Iterator[
         child.close()
 
 
-def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror, trials: int) -> SearchResult:
+def _follow(
+    steps: Generator[Progress, None, SearchResult], engine: GuardedLanes, mirror: Mirror, trials: int
+) -> SearchResult:
     bar = Bar("search", "Share of the search that is done")
     while True:
         try:
@@ -103,7 +105,10 @@ def _follow(steps: Generator[Progress, None, SearchResult], mirror: Mirror, tria
         say(Event("search", "searching", total=trials, progress=progress))
         if progress.eta_s is not None and not progress.replayed:
             bar.show(progress.elapsed_s / max(progress.elapsed_s + progress.eta_s, 1e-9))
-        stop_here()
+        if stop_asked():
+            if not progress.replayed:  # else nothing was trained that is not kept
+                engine.keep(at_rung=False, stopping=True)
+            stop_here()
 
 
 class Mirror:

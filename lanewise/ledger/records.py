@@ -68,8 +68,8 @@ def curve_row(report: Report) -> dict[str, float | None]:
 
 
 def finite(value: float) -> float | None:
-    """The value, or None where it is NaN or infinite: those are never stored."""
-    return value if math.isfinite(value) else None
+    """The value, or None where it is NaN or infinite: those are never stored. -0.0 is 0.0, as in SQLite."""
+    return value + 0.0 if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def trial_row(trial: TrialRecord) -> tuple[Any, ...]:
     """The trial's columns, each of the type it is read back with; its curve is in its reports."""
     return (
         trial.number, json.dumps(trial.config), trial.seed, int(trial.control), trial.state, trial.reason,
-        None if trial.value is None else float(trial.value), trial.epochs, trial.best_epoch,
+        None if trial.value is None else float(trial.value) + 0.0, trial.epochs, trial.best_epoch,
         float(trial.seconds), trial.duplicate_of,
     )  # fmt: skip
 

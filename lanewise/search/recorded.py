@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from lanewise.fault_points import fault
@@ -27,19 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 def recorded_search(
-    study: Study,
-    space: Space,
-    engine: Trainer,
-    ledger: Ledger,
-    *,
-    metric: str,
-    direction: Direction,
-    stopping: Callable[[], bool] = lambda: False,
+    study: Study, space: Space, engine: Trainer, ledger: Ledger, *, metric: str, direction: Direction
 ) -> Generator[Progress, None, SearchResult]:
     """Search with every tick written down before it is yielded; continue where the ledger ends.
-
-    Args:
-        stopping: Whether the consumer is going to stop after this tick: where the lanes stand is then kept.
 
     Yields, returns and raises what `run.search` does. Ticks that were recorded are yielded again, marked
     `replayed`, so a consumer that mirrors them can make up for what it missed; nothing is trained in them.
@@ -63,7 +53,7 @@ def recorded_search(
             fault("before_tell")
             ledger.write(last.ticks, last.elapsed_s, started=last.started, reports=last.reports, ended=ended)
             fault("after_tell")
-            engine.keep(at_rung=any(trial.state == "pruned" for trial in last.ended), stopping=stopping())
+            engine.keep(at_rung=any(trial.state == "pruned" for trial in last.ended), stopping=False)
             repeated = []
         yield replace(last, replayed=recorded.replaying)
 

@@ -59,11 +59,11 @@ class Trainer(Protocol):
         ...
 
     def keep(self, *, at_rung: bool, stopping: bool) -> None:
-        """Write down where the lanes stand, if it is time; called when a tick is in the ledger.
+        """Write down where the lanes stand, if it is time; called between ticks, the last one in the ledger.
 
         Args:
             at_rung: Trials were stopped in this tick.
-            stopping: The search is going to be stopped after it.
+            stopping: The search is going to be stopped now, so it is time.
         """
         ...
 

@@ -85,12 +85,20 @@ def test_a_report_comes_back_bit_for_bit(
         ledger.write(1, 0.0, started=[], reports=[Report(4, 1, loss, scores, finished, failed)], ended=[])
         [back] = ledger.reports(4)
 
-    def kept(value: float) -> str:  # NaN stands for all that is not finite
-        return value.hex() if math.isfinite(value) else "nan"
+    def kept(value: float) -> str:  # NaN stands for all that is not finite, and SQLite knows one zero only
+        return (value + 0.0).hex() if math.isfinite(value) else "nan"
 
     assert kept(back.train_loss) == kept(loss)
     assert {k: kept(v) for k, v in back.scores.items()} == {k: kept(v) for k, v in scores.items()}
     assert (back.finished, back.failed) == (finished, failed)
+
+
+def test_a_negative_zero_is_no_damage(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.db", DEFINITION) as ledger:
+        done = a_trial(value=-0.0, seconds=0.0, curve=[{"train/loss": -0.0, "valid/rmse": -0.0}])
+        ledger.write(1, 0.0, started=[], reports=[Report(0, 1, -0.0, {"valid/rmse": -0.0}, True)], ended=[done])
+    with Ledger(tmp_path / "l.db", DEFINITION) as ledger:
+        assert ledger.trials() == [done]
 
 
 def test_nan_and_infinity_are_never_stored(tmp_path: Path) -> None:
