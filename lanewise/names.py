@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from lanewise.errors import StudyError
 
@@ -35,6 +36,7 @@ _SECRETS = tuple(
         ("a password in an address", r"://[^/\s:@]*:(?!\$\{)[^/\s@]+@"),
     )
 )
+_PASSWORD_IN_QUERY = re.compile(r"(?i)(password=)[^&]*")
 _SECRET_KEYS = frozenset(
     ["password", "passwd", "pwd", "secret", "api_key", "apikey", "access_key", "secret_key", "auth_token"]
 )
@@ -105,6 +107,15 @@ def secret_kind(text: str, key: str | None = None) -> str | None:
     if key is not None and text and key.lower() in _SECRET_KEYS:
         return f"a secret, by its name `{key}`"
     return next((kind for kind, pattern in _SECRETS if pattern.search(text)), None)
+
+
+def redacted(address: str) -> str:
+    """An address without user and password, for logs and errors."""
+    parts = urlsplit(address)
+    if "@" not in parts.netloc and "password=" not in parts.query.lower():
+        return address
+    host = "***@" + parts.netloc.rsplit("@", 1)[1] if "@" in parts.netloc else parts.netloc
+    return urlunsplit(parts._replace(netloc=host, query=_PASSWORD_IN_QUERY.sub(r"\1***", parts.query)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -81,6 +81,14 @@ def owner_in(path: Path) -> Owner | None:
         return None
 
 
+def held_error(where: object, holder: object | None) -> StudyHeldError:
+    """The error for a study that another process holds; `holder` is who it is, as far as one knows."""
+    return StudyHeldError(
+        "another run holds this study", where=where, given=f"held by {holder or 'another process'}",
+        rule="one run of a study at a time", remedy="wait until it ends, or stop it; what is done is kept",
+    )  # fmt: skip
+
+
 def hold(path: Path) -> IO[str]:
     """Take a study's lock and write down who has it; closing the file gives it back.
 
@@ -94,13 +102,7 @@ def hold(path: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise StudyHeldError(
-            "another run holds this study",
-            where=path,
-            given=f"held by {owner_in(path) or 'another process'}",
-            rule="one run of a study at a time",
-            remedy="wait until it ends, or stop it; what is done is kept",
-        ) from None
+        raise held_error(path, owner_in(path)) from None
     except OSError:
         file.close()
         raise

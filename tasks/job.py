@@ -22,7 +22,7 @@ from lanewise.study import Study, load_study
 from tasks.ingredients import ingredients
 from tasks.stages import StageStore, code_version, digest
 from tasks.study_record import PIPELINE as PIPELINE  # stages read it here
-from tasks.study_record import STUDY_RECORD, records_folder, to_text
+from tasks.study_record import STUDY_RECORD, records_folder, study_folder, to_text
 from tasks.sweep import noted
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Workshop:
     def __init__(self, job: Job, study: Study) -> None:
         self.job, self.study = job, study
         self.home = Path(study.tracking.home).absolute()
-        self.folder = self.home / "studies" / study.name
+        self.folder = study_folder(self.home, study.name)
         self.store = StageStore(self.home)
         self.cut_off = False  # the run before this one did not come to its end
         self.version: dict[str, Any] | None = None  # what the model became in the registry

@@ -10,8 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lanewise import report, tracking
+from lanewise import report
 from lanewise.fault_points import fault
+from lanewise.names import redacted
 from lanewise.report import Records
 from tasks import replay_log
 from tasks.artifacts import show_markdown
@@ -86,7 +87,7 @@ def _known_version(shop: Workshop) -> dict[str, Any] | None:
 def _links(shop: Workshop) -> dict[str, str]:
     uri = shop.study.tracking.uri
     if uri.startswith(("http://", "https://")):
-        return {"MLflow": tracking.store.redacted(uri)}
+        return {"MLflow": redacted(uri)}
     return {"all trials": "lanewise ui"}
 
 

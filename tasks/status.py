@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lanewise.errors import StudyError, StudyHeldError, TrackingError
+from lanewise.errors import StudyError, TrackingError
 from lanewise.ledger import Reading, read_ledger
-from lanewise.owner import Owner, owner_in
+from lanewise.owner import Owner, held_error, owner_in
 from lanewise.study import Study, load_study
 from lanewise.tracking import waiting
 from tasks.job import LOCK
-from tasks.study_record import latest_rows, ledger_place
+from tasks.study_record import latest_rows, ledger_place, study_folder
 from tasks.sweep import FILE
 
 LATE = timedelta(minutes=2)  # a worker polls every few seconds; later than this nobody has come
@@ -102,7 +102,7 @@ def status_of(path: Path, overrides: Mapping[str, str], missed: Sequence[str] = 
         TrackingError: Its ledger cannot be read.
     """
     study = load_study(path, overrides)
-    folder = study_folder(study)
+    folder = study_folder(Path(study.tracking.home).absolute(), study.name)
     owner = owner_in(folder / LOCK)
     rows = latest_rows(study)
     ledger = read_ledger(*ledger_place(study, rows)) if rows and searched(study, rows) else None
@@ -133,10 +133,7 @@ def check_resumable(path: Path, overrides: Mapping[str, str]) -> None:
     """
     found = status_of(path, overrides)
     if found.state == "running":
-        raise StudyHeldError(
-            "another run holds this study", where=path, given=f"held by {found.owner}",
-            rule="one run of a study at a time", remedy="wait until it ends, or stop it; what is done is kept",
-        )  # fmt: skip
+        raise held_error(path, found.owner)
     if found.state != "cut off":
         raise StudyError(
             "there is nothing to resume", where=path, given=f"{found.study} is {found.state}",
@@ -165,11 +162,6 @@ def searched(study: Study, rows: Path) -> bool:
     """Whether these rows have a ledger already."""
     where, _ = ledger_place(study, rows)
     return not isinstance(where, Path) or where.exists()
-
-
-def study_folder(study: Study) -> Path:
-    """Where the study keeps its records."""
-    return Path(study.tracking.home).absolute() / "studies" / study.name
 
 
 def _best(ledger: Reading) -> tuple[str, tuple[int, float] | None]:

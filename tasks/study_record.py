@@ -20,9 +20,14 @@ STUDY_RECORD = "study.json"  # what is attached to it
 FORMAT = 1
 
 
+def study_folder(home: Path, study: str) -> Path:
+    """Where a study keeps its records."""
+    return home / "studies" / study
+
+
 def records_folder(home: Path, study: str, split: str) -> Path:
     """Where ledger, spool and replays of a study's rows lie: one folder for each split of them."""
-    return home / "studies" / study / f"rows-{split[:12]}"
+    return study_folder(home, study) / f"rows-{split[:12]}"
 
 
 def ledger_place(study: Study, rows: Path) -> tuple[Path | str, str]:
@@ -34,7 +39,7 @@ def ledger_place(study: Study, rows: Path) -> tuple[Path | str, str]:
 
 def latest_rows(study: Study) -> Path | None:
     """The folder of the rows that were searched last; None before any run."""
-    folder = Path(study.tracking.home).absolute() / "studies" / study.name
+    folder = study_folder(Path(study.tracking.home).absolute(), study.name)
     found = sorted(folder.glob("rows-*/spool"), key=lambda path: path.stat().st_mtime)
     return found[-1].parent if found else None
 

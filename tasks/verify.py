@@ -18,8 +18,8 @@ from lanewise.owner import owner_in
 from lanewise.study import Study, load_study
 from tasks.job import LOCK
 from tasks.search import STATES, trial_key
-from tasks.status import searched, study_folder
-from tasks.study_record import latest_rows, ledger_place
+from tasks.status import searched
+from tasks.study_record import latest_rows, ledger_place, study_folder
 from tasks.sweep import FILE, is_open, sweep
 
 SHOWN = 5  # faults of one kind that are named
@@ -56,7 +56,7 @@ def verify_study(path: Path, overrides: Mapping[str, str], *, repair: bool = Fal
         StudyError: The study file is wrong, or the study was never searched.
     """
     study = load_study(path, overrides)
-    folder = study_folder(study)
+    folder = study_folder(Path(study.tracking.home).absolute(), study.name)
     owner = owner_in(folder / LOCK)
     held = owner is not None and owner.alive() is not False
     rows = latest_rows(study)

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
-from lanewise.errors import StudyHeldError, TrackingError
+from lanewise.errors import TrackingError
 from lanewise.ledger.stores import CONTINUE, SCHEMA, Row, Rows, Store
-from lanewise.owner import myself
+from lanewise.names import redacted
+from lanewise.owner import held_error, myself
 
 if TYPE_CHECKING:
     import psycopg
@@ -42,7 +42,7 @@ class PostgresStore(Store):
     lock = " FOR UPDATE"
 
     def __init__(self, url: str) -> None:
-        self._url, self.where = url, without_password(url)
+        self._url, self.where = url, redacted(url)
         self._connection: psycopg.Connection[Any] | None = None
         self._study: str | None = None
 
@@ -131,13 +131,10 @@ class PostgresStore(Store):
             " 'advisory' AND l.granted AND ((l.classid::bigint << 32) | l.objid::bigint) = ?",
             (key,),
         )
-        who = str(holder[0][0]).removeprefix(f"{_NAME}: ") if holder else "another process"
+        who = str(holder[0][0]).removeprefix(f"{_NAME}: ") if holder else ""
         if who.partition(" since ")[0] == str(myself()).partition(" since ")[0]:
             raise psycopg.OperationalError("the server has not noticed yet that our connection was lost")
-        raise StudyHeldError(
-            "another run holds this study", where=self.where, given=f"held by {who}",
-            rule="one run of a study at a time", remedy="wait until it ends, or stop it; what is done is kept",
-        )  # fmt: skip
+        raise held_error(self.where, who)
 
     def _error(self, error: psycopg.Error, refused: bool) -> TrackingError:
         if refused:
@@ -150,15 +147,6 @@ class PostgresStore(Store):
             rule="a PostgreSQL that answers, in which this user may make a schema",
             remedy=f"see to it, then {CONTINUE}",
         )  # fmt: skip
-
-
-def without_password(url: str) -> str:
-    """An address that may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
 
 
 def _rows(connection: psycopg.Connection[Any], sql: str, values: Sequence[Any] = ()) -> list[Row]:

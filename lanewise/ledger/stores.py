@@ -139,7 +139,6 @@ class SqliteStore(Store):
 
     Args:
         path: Of the database; its folder is made.
-        study: Part of the lock's name where the file holds many studies.
 
     Raises:
         TrackingError: It lies on a network file system.

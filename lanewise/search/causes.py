@@ -38,7 +38,7 @@ class Cause:
 
 def cause_of(error: BaseException) -> Cause:
     """What to say of an exception that came out of training."""
-    line = redacted((str(error).strip().splitlines() or [""])[0])
+    line = without_secrets((str(error).strip().splitlines() or [""])[0])
     if isinstance(error, LaneProcessError):
         return Cause(line[:LONGEST], error.worth_another)
     if is_out_of_memory(error):
@@ -55,7 +55,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
-def redacted(text: str) -> str:
+def without_secrets(text: str) -> str:
     """A text without passwords in addresses and without what secret variables of the environment hold."""
     text = _LOGIN.sub(r"\1:***@", text)
     for name, value in os.environ.items():

@@ -23,7 +23,7 @@ from typing import IO, Any
 from lanewise import errors
 from lanewise.fault_points import TRACE_VARIABLE, VARIABLE
 from lanewise.ledger import Report
-from lanewise.search.causes import LaneProcessError, redacted
+from lanewise.search.causes import LaneProcessError, without_secrets
 from lanewise.search.records import LaneRequest
 
 OUTPUT_BYTES = 64 * 1024  # of one child
@@ -218,7 +218,7 @@ def _drain(printed: IO[bytes], path: Path) -> None:
         while line := printed.readline(8192):
             if left <= 0:
                 continue
-            text = redacted(line.decode("utf-8", "replace"))[: 2 * left]
+            text = without_secrets(line.decode("utf-8", "replace"))[: 2 * left]
             left -= len(line)
             if left <= 0:
                 text += f"\n[what it prints beyond {OUTPUT_BYTES // 1024} KiB is thrown away]\n"

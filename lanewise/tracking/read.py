@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lanewise.errors import TrackingError
+from lanewise.names import redacted
 from lanewise.tracking.spool import TARGET
-from lanewise.tracking.store import IMPATIENT, client, ensure_store, redacted, sqlite_path
+from lanewise.tracking.store import IMPATIENT, client, ensure_store, sqlite_path
 from lanewise.tracking.versions import alias_version
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

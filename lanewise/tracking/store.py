@@ -20,10 +20,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from lanewise.errors import StudyError, TrackingError
 from lanewise.file_systems import network_file_system
+from lanewise.names import redacted
 from lanewise.tracking.spool import held
 
 if TYPE_CHECKING:
@@ -99,14 +100,6 @@ def artifact_root(uri: str, base: Path | None = None) -> Path | None:
         return None
     path = sqlite_path(uri, base)
     return path.parent / "artifacts" if path else (base or Path.cwd()).resolve() / "mlruns" / "artifacts"
-
-
-def redacted(uri: str) -> str:
-    """The address without user and password, for logs and errors."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rsplit("@", 1)[1]))
 
 
 def ensure_store(uri: str, base: Path | None = None) -> str:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 from lanewise.errors import TrackingError
-from lanewise.names import check_name
+from lanewise.names import check_name, redacted
 from lanewise.tracking.deliver import URI_VARIABLE, Delivery, summary
 from lanewise.tracking.runs import RUNNING, Runs, RunState
 from lanewise.tracking.spool import (
@@ -39,7 +39,7 @@ from lanewise.tracking.spool import (
     read_lines,
     write_atomic,
 )
-from lanewise.tracking.store import IMPATIENT, absolute_uri, check_store, quiet_environment, redacted
+from lanewise.tracking.store import IMPATIENT, absolute_uri, check_store, quiet_environment
 from lanewise.tracking.texts import (
     PARAM_LENGTH,
     REASON_LENGTH,

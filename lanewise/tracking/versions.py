@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lanewise.errors import TrackingError
 from lanewise.fault_points import fault
-from lanewise.names import check_name
+from lanewise.names import check_name, redacted
 from lanewise.tracking.spool import held
-from lanewise.tracking.store import client, ensure_store, lock_file, redacted
+from lanewise.tracking.store import client, ensure_store, lock_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

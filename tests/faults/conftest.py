@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from after_a_crash import lanewise
 from postgres import Postgres, binaries
 
 from flows.local_server import LocalServer
@@ -23,6 +24,15 @@ def server(prefect_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running.client_environment() | {"PREFECT_HOME": str(home / "client")}
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, server: dict[str, str]) -> Path:
+    """The folder of a study that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    done = lanewise(folder, server, "run")
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="module")

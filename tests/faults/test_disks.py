@@ -37,17 +37,9 @@ def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: dict[str, str]) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = lanewise(folder, server, "run")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 @pytest.mark.parametrize("options", ["size=400k", "nr_inodes=12"])
 def test_b1_b17_full_in_the_middle_then_room(
-    tmp_path: Path, server: dict[str, str], undisturbed: Path, small: Callable[[str], Path], options: str
+    tmp_path: Path, server: dict[str, str], finished: Path, small: Callable[[str], Path], options: str
 ) -> None:
     """B1, B17: exit 5 and what to do; with room the same command ends where an undisturbed run ends."""
     place = small(options)
@@ -60,11 +52,11 @@ def test_b1_b17_full_in_the_middle_then_room(
     subprocess.run(["mount", "-o", "remount,size=100m,nr_inodes=100k", str(place)], check=True)
     done = lanewise(tmp_path / "run", server, "run")
     assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "run", "tiny").trials == outcome(undisturbed, "tiny").trials
+    assert outcome(tmp_path / "run", "tiny").trials == outcome(finished, "tiny").trials
 
 
 def test_b3_full_where_the_artifacts_go(
-    tmp_path: Path, server: dict[str, str], undisturbed: Path, small: Callable[[str], Path]
+    tmp_path: Path, server: dict[str, str], finished: Path, small: Callable[[str], Path]
 ) -> None:
     """B3: the model waits on this disk; with room it is registered, once."""
     place = small("size=40k")
@@ -76,10 +68,10 @@ def test_b3_full_where_the_artifacts_go(
     subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
     done = lanewise(tmp_path / "run", server, "run")
     assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "run", "tiny") == outcome(undisturbed, "tiny")
+    assert outcome(tmp_path / "run", "tiny") == outcome(finished, "tiny")
 
 
-def test_b4_full_in_the_report(tmp_path: Path, server: dict[str, str], undisturbed: Path) -> None:
+def test_b4_full_in_the_report(tmp_path: Path, server: dict[str, str], finished: Path) -> None:
     """B4: results are kept, an old report stays, none is half written."""
     folder = tmp_path / "run"
     full = lanewise(folder, server, "run", LANEWISE_FAULT="mid_report:1:ENOSPC")
@@ -90,7 +82,7 @@ def test_b4_full_in_the_report(tmp_path: Path, server: dict[str, str], undisturb
     done = lanewise(folder, server, "run")
     assert done.returncode == 0, done.stderr
     assert not [path.name for path in reports.iterdir() if path.name.startswith(".report")], "no half report is left"
-    assert outcome(folder, "tiny") == outcome(undisturbed, "tiny")
+    assert outcome(folder, "tiny") == outcome(finished, "tiny")
 
 
 def test_b6_a_study_folder_that_cannot_be_written(tmp_path: Path, server: dict[str, str]) -> None:

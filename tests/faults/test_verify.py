@@ -21,21 +21,13 @@ from after_a_crash import ROOT, STUDY, environment_of, lanewise, outcome
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, server: dict[str, str]) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "study"
-    done = lanewise(folder, server, "run")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Iterator[Path]:
+def folder(finished: Path, tmp_path: Path) -> Iterator[Path]:
     """The study at its own path, put back afterwards: MLflow keeps absolute paths of artifacts."""
-    shutil.copytree(made, tmp_path / "whole")
-    yield made
-    shutil.rmtree(made)
-    shutil.copytree(tmp_path / "whole", made)
+    shutil.copytree(finished, tmp_path / "whole")
+    yield finished
+    shutil.rmtree(finished)
+    shutil.copytree(tmp_path / "whole", finished)
 
 
 def checks(folder: Path, server: dict[str, str], *args: str) -> tuple[int, dict[str, dict[str, object]]]:
@@ -51,11 +43,11 @@ def mlflow(folder: Path, statement: str) -> None:
         db.commit()
 
 
-def test_a_sound_study(made: Path, server: dict[str, str]) -> None:
-    code, found = checks(made, server)
+def test_a_sound_study(finished: Path, server: dict[str, str]) -> None:
+    code, found = checks(finished, server)
     assert code == 0 and all(check["ok"] for check in found.values()), found
     assert set(found) == {"ledger", "spool", "running", "mlflow", "champion", "prefect"}
-    status = json.loads(lanewise(made, server, "status", "--json").stdout)
+    status = json.loads(lanewise(finished, server, "status", "--json").stdout)
     assert (status["state"], sum(status["trials"].values()), status["budget"]) == ("done", 16, 16)
     assert status["waiting"] == status["running"] == 0 and status["owner"] is None
 
@@ -120,7 +112,7 @@ def test_what_is_damaged_is_named(
     assert all(check["ok"] for name, check in found.items() if name not in (part, "mlflow")), found
 
 
-def test_a_run_that_was_killed_is_swept_and_resumed(tmp_path: Path, server: dict[str, str], made: Path) -> None:
+def test_a_run_that_was_killed_is_swept_and_resumed(tmp_path: Path, server: dict[str, str], finished: Path) -> None:
     """A1, A9, H9: seen by status, closed by verify --repair, continued by resume, the same in the end."""
     folder = tmp_path / "study"
     killed = lanewise(folder, server, "run", LANEWISE_FAULT="after_tell:3:KILL")
@@ -133,7 +125,7 @@ def test_a_run_that_was_killed_is_swept_and_resumed(tmp_path: Path, server: dict
     assert code == 0, found
     resumed = lanewise(folder, server, "resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert outcome(folder, "tiny") == outcome(made, "tiny")
+    assert outcome(folder, "tiny") == outcome(finished, "tiny")
     assert checks(folder, server)[0] == 0
     again = lanewise(folder, server, "resume")
     assert again.returncode == 2 and "there is nothing to resume" in again.stderr
@@ -173,7 +165,7 @@ def test_extended_is_as_if_the_budget_had_been_larger(folder: Path, tmp_path: Pa
     assert checks(folder, server)[0] == 0
 
 
-def test_h10_a_missed_schedule_is_shown(made: Path, server: dict[str, str]) -> None:
+def test_h10_a_missed_schedule_is_shown(finished: Path, server: dict[str, str]) -> None:
     """H10: the machine was off, or no worker ran, when the schedule came."""
     script = """
 import sys
@@ -190,5 +182,5 @@ with get_client(sync_client=True) as client:
 """
     env = environment_of(server)
     subprocess.run([sys.executable, "-c", script], check=True, env=env, cwd=ROOT, capture_output=True)
-    status = lanewise(made, server, "status")
+    status = lanewise(finished, server, "status")
     assert "the run scheduled for" in status.stdout, status.stdout + status.stderr
