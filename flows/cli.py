@@ -99,8 +99,9 @@ def status(
     from flows.local_server import configured_url
     from tasks.status import missed_runs, status_of
 
-    found = status_of(study, _overrides(set_), missed_runs(study) if configured_url() else ())
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.words(study)))
+    overrides = _overrides(set_)
+    found = status_of(study, overrides, missed_runs(study) if configured_url() else ())
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.words(study, overrides)))
 
 
 @app.command()

@@ -6,6 +6,7 @@ a schedule come from Prefect, where an address of one is set.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -68,26 +69,29 @@ class Status:
             return "running"
         return "not begun" if not self.begun else "cut off" if self.cut_off else "done"
 
-    def words(self, path: Path) -> list[str]:
+    def words(self, path: Path, overrides: Mapping[str, str]) -> list[str]:
         """For a terminal.
 
         Args:
-            path: The study file as it was given, for the next command.
+            path, overrides: As they were given, for the next command.
         """
+        study = " ".join([str(path), *(f"--set {key}={shlex.quote(text)}" for key, text in overrides.items())])
         lines = [f"{self.study}: {self.state}{f', {self.owner}' if self.owner else ''}"]
         if self.trials or self.running:
             ended = ", ".join(f"{n} {state}" for state, n in sorted(self.trials.items()))
-            of = f" of {self.budget}" if self.budget else ""
-            lanes = f"; {self.running} in lanes" if self.running else ""
-            lines.append(f"  trials    {sum(self.trials.values())}{of} ended ({ended or 'none'}){lanes}")
+            n = sum(self.trials.values())
+            of = f" of {self.budget}" if self.budget and self.budget >= n else ""  # it had more when it ran
+            going = "in lanes" if self.owner else "to go on with"
+            lanes = f"; {self.running} {going}" if self.running else ""
+            lines.append(f"  trials    {n}{of} ended ({ended or 'none'}){lanes}")
         if self.best:
             lines.append(f"  best      {self.metric} {self.best[1]:.4g} (trial {self.best[0]})")
         if self.waiting:
-            lines.append(f"  tracking  {self.waiting} records wait for MLflow: lanewise sync {path}")
+            lines.append(f"  tracking  {self.waiting} records wait for MLflow: lanewise sync {study}")
         if self.report:
             lines.append(f"  report    {self.report}")
         lines += [f"  missed    the run scheduled for {at} has not started" for at in self.missed]
-        todo = {"cut off": f"lanewise resume {path}", "not begun": f"lanewise run {path}"}.get(self.state)
+        todo = {"cut off": f"lanewise resume {study}", "not begun": f"lanewise run {study}"}.get(self.state)
         return [*lines, *([f"  next      {todo}"] if todo else [])]
 
 

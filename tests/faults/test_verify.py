@@ -146,7 +146,8 @@ def test_h9_resume_while_it_runs(tmp_path: Path, server: dict[str, str], start_l
     running.kill()
     running.wait()
     status = lanewise(folder, server, "status", "--set", f"tracking.home={home}").stdout
-    assert status.startswith("tiny: cut off\n") and "lanewise resume tiny.yaml" in status
+    assert status.startswith("tiny: cut off\n")
+    assert f"lanewise resume tiny.yaml --set tracking.home={home}\n" in status, "with what was given"
 
 
 def test_extended_is_as_if_the_budget_had_been_larger(folder: Path, tmp_path: Path, server: dict[str, str]) -> None:

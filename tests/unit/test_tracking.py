@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanewise.errors import StudyError, TrackingError
+from lanewise.names import redacted
 from lanewise.tracking import (
     Tracker,
     absolute_uri,
@@ -584,6 +585,19 @@ def test_nothing_mlflow_would_cut_or_refuse_is_let_in(
     for name in ("a/b", "..", "", "x" * 101, "a b"):
         with pytest.raises(StudyError):
             Tracker(name, "sqlite:///x.db", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:CANARY@db/x", "postgresql://***@db/x"),
+        ("postgresql://me@db/x?sslmode=require&password=CANARY", "postgresql://***@db/x?sslmode=require&password=***"),
+        ("postgresql://db/x?password=CANARY&a=b", "postgresql://db/x?password=***&a=b"),
+        ("sqlite:///mlruns/mlflow.db", "sqlite:///mlruns/mlflow.db"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
+    assert redacted(address) == shown
 
 
 def test_a_password_in_an_error_is_hidden() -> None:
