@@ -28,28 +28,32 @@ class Deaths:
             found = json.loads(path.read_text(encoding="utf-8"))
             self._left = found if isinstance(found, dict) else {}
         self._now: dict[str, Any] = {}
+        self._alone: tuple[int | None, int] = (None, 0)  # trial, runs in a row that ended while it was alone
 
-    def begin(self, standing: Mapping[int, int]) -> tuple[int, int | None]:
+    def begin(self, standing: Mapping[int, int]) -> tuple[int, int | None, int]:
         """Write down that a tick begins.
 
         Args:
             standing: Trial -> epochs trained.
 
         Returns:
-            How many runs in a row ended in this very tick, and the trial that the last of them trained alone.
+            How many runs in a row ended in this very tick, the trial that the last of them trained alone, and how many
+            in a row ended with that one: an end from outside hits now this one, now that one.
         """
         lanes = [[number, epoch] for number, epoch in sorted(standing.items())]
         same = self._left.get("lanes") == lanes
-        earlier, alone = (int(self._left.get("runs", 0)), self._left.get("alone")) if same else (0, None)
-        self._now = {"lanes": lanes, "runs": earlier + 1, "alone": None}
+        left = self._left if same else {}
+        earlier, self._alone = int(left.get("runs", 0)), (left.get("alone"), int(left.get("times", 0)))
+        self._now = {"lanes": lanes, "runs": earlier + 1, "alone": None, "times": 0}
         # Ticks on the way to it, of lanes that are brought back to their epochs, do not reset the count.
         self._write()
-        return earlier, alone
+        return (earlier, *self._alone)
 
     def alone(self, number: int) -> None:
         """Write down that a trial is trained with no other beside it."""
         if self._now:
-            self._now["alone"] = number
+            again = self._alone[1] if self._alone[0] == number else 0
+            self._now |= {"alone": number, "times": again + 1}
             self._write()
 
     def remove(self) -> None:

@@ -54,7 +54,8 @@ class GuardedLanes:
         lanes: Empty.
         capacity: Most lanes at once.
         attempts: How often a lane that ends the process it trains in is tried alone; and how often this whole
-            process may be killed in one tick before its lanes are trained one by one to find the one that does it.
+            process may be killed in one tick before its lanes are trained one by one to find the one that does it,
+            and then with the same one alone before that one counts as it.
         deaths: Where such ends are counted; None counts none.
     """
 
@@ -112,10 +113,11 @@ class GuardedLanes:
     def tick(self) -> Sequence[Report]:
         """One epoch of every lane; a lane that fails says why in its report."""
         if self._deaths and self._held:
-            killed, alone = self._deaths.begin({n: held.epoch for n, held in self._held.items()})
+            killed, alone, times = self._deaths.begin({n: held.epoch for n, held in self._held.items()})
             if killed >= self._attempts:
                 cause = Cause(f"the run was killed {killed} times in this epoch")
-                return self._took(self._one_by_one(cause, poison=alone))
+                poison = alone if times >= self._attempts else None
+                return self._took(self._one_by_one(cause, poison))
         try:
             self._enter()
             reports = list(self._lanes.tick())
@@ -164,7 +166,8 @@ class GuardedLanes:
         reports = []
         for number in sorted(self._held):
             if number == poison:
-                reason = f"{cause.reason}, at last while this trial trained alone: a poison trial"
+                alone = f"{self._attempts} times in a row while this trial trained alone"
+                reason = f"{cause.reason}, {alone}: a poison trial"
                 reports.append(Report(number, self._held[number].epoch + 1, math.nan, {}, failed=reason))
                 continue
             if self._deaths:

@@ -174,7 +174,7 @@ class KilledError(BaseException):
 
 
 def test_a_trial_that_kills_the_whole_run_is_found_by_the_runs_that_continue(tmp_path: Path) -> None:
-    """A18: three runs end in the same epoch, the fourth trains one by one, the fifth knows which trial it is."""
+    """A18: three runs end in the same epoch, three more with the same trial alone; the next knows which it is."""
     ends: list[list[int]] = []
 
     def dies(lanes: Fragile) -> BaseException | None:
@@ -183,35 +183,60 @@ def test_a_trial_that_kills_the_whole_run_is_found_by_the_runs_that_continue(tmp
         ends.append(sorted(lanes.epochs))
         return KilledError()
 
-    for run in range(5):
+    for run in range(7):
         guarded_lanes = GuardedLanes(Fragile(dies), 4, 3, Deaths(tmp_path / "deaths.json"))
         for number in range(3):
             guarded_lanes.add(LaneRequest(number, {"width": 8, "lr": 0.01}, number + 7, 20, 0))
         for _ in range(2):
             guarded_lanes.tick()
-        if run < 4:
+        if run < 6:
             with pytest.raises(KilledError):
                 guarded_lanes.tick()
-    assert ends == [[0, 1, 2]] * 3 + [[1]]
+    assert ends == [[0, 1, 2]] * 3 + [[1]] * 3
     reports = {r.number: r for r in guarded_lanes.tick()}
     reason = reports[1].failed
     assert reason == (
-        "the run was killed 4 times in this epoch, at last while this trial trained alone: a poison trial"
+        "the run was killed 6 times in this epoch, 3 times in a row while this trial trained alone: a poison trial"
     )
     assert [reports[n].epoch for n in (0, 2)] == [3, 3] and not reports[0].failed
     guarded_lanes.drop(1)
     assert [(r.number, r.epoch, r.failed) for r in guarded_lanes.tick()] == [(0, 4, None), (2, 4, None)]
 
 
+def test_a_run_that_is_killed_from_outside_blames_no_trial(tmp_path: Path) -> None:
+    """Killed again and again in one long epoch, now while this trial is alone, now while another: none has failed."""
+    victims = iter([None, None, None, 0, 1, 0, 2, 2, 1])
+
+    for _ in range(9):
+        victim = next(victims)
+
+        def dies(lanes: Fragile, victim: int | None = victim) -> BaseException | None:
+            together = len(lanes.epochs) > 1
+            hit = lanes.epochs.get(1) == 2 if together else lanes.epochs.get(victim) == 2
+            return KilledError() if hit and together == (victim is None) else None
+
+        guarded_lanes = GuardedLanes(Fragile(dies), 4, 3, Deaths(tmp_path / "deaths.json"))
+        for number in range(3):
+            guarded_lanes.add(LaneRequest(number, {"width": 8, "lr": 0.01}, number + 7, 20, 0))
+        for _ in range(2):
+            guarded_lanes.tick()
+        with pytest.raises(KilledError):
+            guarded_lanes.tick()
+    guarded_lanes = GuardedLanes(Fragile(lambda _: None), 4, 3, Deaths(tmp_path / "deaths.json"))
+    for number in range(3):
+        guarded_lanes.add(LaneRequest(number, {"width": 8, "lr": 0.01}, number + 7, 20, 0))
+    assert not [r.failed for _ in range(5) for r in guarded_lanes.tick() if r.failed]
+
+
 def test_a_run_killed_once_in_a_while_trains_as_ever(tmp_path: Path) -> None:
     deaths = Deaths(tmp_path / "deaths.json")
-    assert deaths.begin({0: 1}) == (0, None)
-    assert deaths.begin({0: 2}) == (0, None)
-    assert Deaths(tmp_path / "deaths.json").begin({0: 2}) == (1, None)
+    assert deaths.begin({0: 1}) == (0, None, 0)
+    assert deaths.begin({0: 2}) == (0, None, 0)
+    assert Deaths(tmp_path / "deaths.json").begin({0: 2}) == (1, None, 0)
     again = Deaths(tmp_path / "deaths.json")
-    assert again.begin({0: 1}) == (0, None)
+    assert again.begin({0: 1}) == (0, None, 0)
     (tmp_path / "deaths.json").write_text("{")
-    assert Deaths(tmp_path / "deaths.json").begin({0: 1}) == (0, None)
+    assert Deaths(tmp_path / "deaths.json").begin({0: 1}) == (0, None, 0)
 
 
 def test_a_lane_that_died_by_accident_goes_on() -> None:
