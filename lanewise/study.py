@@ -244,7 +244,7 @@ class LRRange(Section):
 class Search(Section):
     """Which configurations are tried, how many, and which stop early."""
 
-    strategy: Literal["tpe", "random"] = Field(
+    strategy: Literal["tpe", "random", "iterative"] = Field(
         default="tpe", description="How the next configuration is chosen."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
@@ -283,6 +283,9 @@ class Search(Section):
     )  # fmt: skip
     startup: Int = Field(
         default=10, ge=1, description="Random trials before the strategy learns from results."
+    )
+    round_trials: Int = Field(
+        default=10, ge=2, description="Trials that end before `strategy: iterative` begins its next round."
     )
     max_failures: Int = Field(
         default=20, ge=1, description="Failed trials in a row after which the search gives up."

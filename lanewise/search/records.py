@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lanewise.ledger import Report, TrialRecord
 from lanewise.pruning import Direction
@@ -84,6 +84,8 @@ class Told:
         value: Best objective so far, natural direction; None while there is none or where it failed.
         epochs: Epochs trained so far.
         curve: Objective by epoch.
+        begun: Ticks of the search before its first epoch. A tick trains an epoch of every lane, so the trial
+            had ended, or will be at this epoch, after `begun + epochs` ticks.
     """
 
     number: int
@@ -92,6 +94,7 @@ class Told:
     value: float | None
     epochs: int
     curve: tuple[float, ...]
+    begun: int = 0
 
 
 class Strategy(Protocol):
@@ -107,6 +110,37 @@ class Strategy(Protocol):
             number: Trial number, from 1 (trial 0 is the default).
             history: The trials asked before, by number, without duplicates of others; running ones too.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a strategy in rounds drew from in one of them.
+
+    Args:
+        number: 0 is the round that draws from the space of the search.
+        tick: Ticks of the search before it.
+        first: Number of its first trial.
+        trials: Number of its trials, duplicates left out.
+        space: As JSON.
+        weights: Hyperparameter -> how often each of its choices is drawn, in their order; those that are not
+            named are drawn alike.
+    """
+
+    number: int
+    tick: int
+    first: int
+    trials: int
+    space: Mapping[str, Any] = field(repr=False)
+    weights: Mapping[str, Sequence[float]]
+
+
+@runtime_checkable
+class InRounds(Protocol):
+    """A strategy whose space changes from round to round."""
+
+    def rounds(self, history: Sequence[Told]) -> tuple[Round, ...]:
+        """The rounds in which at least one trial of `history` was asked for; pure, as `Strategy.ask`."""
         ...
 
 
@@ -160,6 +194,7 @@ class SearchResult:
         lanes: Most trials that trained side by side.
         space: The space searched, as JSON.
         ending: Why it ended, in words.
+        rounds: Of a strategy in rounds, every one of them.
     """
 
     metric: str
@@ -173,3 +208,4 @@ class SearchResult:
     strategy: str
     space: Mapping[str, Any] = field(repr=False)
     ending: str
+    rounds: tuple[Round, ...] = ()

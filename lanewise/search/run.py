@@ -19,7 +19,7 @@ from lanewise.pruning import Asha, Direction, better, rungs, spare
 from lanewise.search.budget import Budget
 from lanewise.search.proposals import Proposal, Proposals
 from lanewise.search.random import trial_seed
-from lanewise.search.records import LaneRequest, Progress, SearchResult, Told, Trainer
+from lanewise.search.records import InRounds, LaneRequest, Progress, SearchResult, Told, Trainer
 from lanewise.search.strategies import STRATEGIES
 from lanewise.space import Space
 from lanewise.study import Study
@@ -74,6 +74,7 @@ class _Trial:
     proposal: Proposal
     seed: int
     begun_s: float
+    begun: int  # ticks before its first epoch
     state: State | None = None  # None: running
     reason: str | None = None
     value: float | None = None
@@ -111,6 +112,7 @@ class _Trial:
             self.value,
             self.epochs,
             tuple(self.objective),
+            self.begun,
         )
 
 
@@ -128,7 +130,8 @@ class _Loop:
     ) -> None:
         self._study, self._space, self._engine, self._elapsed = study, space, engine, elapsed
         self._metric, self._direction = metric, direction
-        self._proposals = Proposals(study, space, STRATEGIES[study.search.strategy](study, space, direction))
+        self._strategy = STRATEGIES[study.search.strategy](study, space, direction)
+        self._proposals = Proposals(study, space, self._strategy)
         self._budget = Budget.of(study.search)
         self._asha = Asha(study.search.rung_factor, direction)
         first, factor = study.search.rung_first, study.search.rung_factor
@@ -206,6 +209,7 @@ class _Loop:
             strategy=self._study.search.strategy,
             space=self._space.to_json(),
             ending=self._ending or self._spent(),
+            rounds=self._strategy.rounds(self._history()) if isinstance(self._strategy, InRounds) else (),
         )
 
     def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
@@ -225,7 +229,8 @@ class _Loop:
             if proposal is None:
                 self._ending = f"every configuration of the space was tried: there are {len(self._seen)}"
                 break
-            trial = _Trial(number, proposal, trial_seed(self._study.seed, number, "lane"), self._seconds)
+            seed = trial_seed(self._study.seed, number, "lane")
+            trial = _Trial(number, proposal, seed, self._seconds, self._ticks)
             if proposal.duplicate_of is None:
                 train = self._study.train
                 request = LaneRequest(number, proposal.config, trial.seed, train.epochs, train.patience)

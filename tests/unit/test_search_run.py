@@ -185,7 +185,7 @@ def test_values_and_epochs_are_those_of_the_reports() -> None:
             assert trial.curve[-1]["train/loss"] is None
 
 
-@pytest.mark.parametrize("strategy", ["random", "tpe"])
+@pytest.mark.parametrize("strategy", ["random", "tpe", "iterative"])
 def test_twice_the_same_search_gives_the_same_table(strategy: str) -> None:
     study = a_study(strategy=strategy)
     (_, once), (_, again) = run(study), run(study)
@@ -274,7 +274,7 @@ def test_budgets_combine_and_the_first_one_spent_counts() -> None:
 SMALL = {"lr": [1e-3, 1e-2], "weight_decay": 0.0, "width": [16, 32, 64]}  # 6 configurations
 
 
-@pytest.mark.parametrize("strategy", ["random", "tpe"])
+@pytest.mark.parametrize("strategy", ["random", "tpe", "iterative"])
 def test_a_small_space_is_tried_once_and_the_search_says_so(strategy: str) -> None:
     study = a_study(space=SMALL, trials=200, strategy=strategy, pruner="none")
     space = a_space(study)
@@ -479,7 +479,7 @@ def recorded(
 @given(
     kills=st.lists(st.integers(1, 40), max_size=3),
     lanes=st.integers(1, 9),
-    strategy=st.sampled_from(["tpe", "random"]),
+    strategy=st.sampled_from(["tpe", "random", "iterative"]),
     seed=st.integers(0, 99),
     checkpoints=st.booleans(),
 )
@@ -551,7 +551,7 @@ def test_a_search_killed_between_ticks_keeps_what_it_yielded(tmp_path: Path) -> 
     assert ended and {t.number for t in read_trials(tmp_path / "l.db")} == ended
 
 
-@pytest.mark.parametrize("strategy", ["tpe", "random"])
+@pytest.mark.parametrize("strategy", ["tpe", "random", "iterative"])
 def test_a_search_continued_with_more_trials_is_the_longer_search(tmp_path: Path, strategy: str) -> None:
     short, long = a_study(trials=9, strategy=strategy), a_study(trials=25, strategy=strategy)
     recorded(tmp_path / "l.db", short, FakeTrainer(4))

@@ -1,0 +1,47 @@
+"""The worked examples of docs/guides/search.md: each study is searched as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lanewise.data import prepare
+from lanewise.metrics import find_metric
+from lanewise.model import resolve
+from lanewise.search import SearchResult, search
+from lanewise.search.lanes import SearchLanes
+from lanewise.space import Space, build_space
+from lanewise.study import load_study
+from lanewise.trainer import Trainer, choose_device, lane_count
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "search.md"
+
+
+def searched(section: str, folder: Path) -> SearchResult:
+    """The search of the study that a section of the guide quotes first."""
+    text = GUIDE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    quoted = re.search(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert quoted is not None, f"no study under {section}"
+    path = folder / "study.yaml"
+    path.write_text(quoted[1], encoding="utf-8")
+    study = load_study(path)
+    dataset, network = prepare(study).dataset, resolve(study.model.name)
+    metric = find_metric(dataset.metric, dataset.task)
+    trainer = Trainer(study, network, dataset, lanes=lane_count(study, choose_device(study)))
+    space = build_space(study, network.space, network.defaults)
+    steps = search(study, space, SearchLanes(trainer), metric=metric.name, direction=metric.direction)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: SearchResult = stop.value
+            return result
+
+
+def test_iterative_random(tmp_path: Path) -> None:
+    result = searched("Iterative random", tmp_path)
+    assert [r.number for r in result.rounds] == [0, 1, 2, 3]
+    first, last = (Space.from_json(result.rounds[place].space).parameters["lr"].bounds for place in (0, -1))
+    assert first == (1e-5, 0.1) and last[1] / last[0] < 1e3  # of its four decades one at least is gone
+    default = result.trials[0].value
+    assert default is not None and (result.trials[result.best].value or 0.0) >= default
