@@ -1,4 +1,4 @@
-"""What a reader must keep in mind: data, folds, seal, and values of the winner at the edge of their range.
+"""What a reader must keep in mind: data, folds, seal, and values of the best at the edge of their range.
 
 Fills `document.py` from the facts. It repeats the warnings of the stages and adds those that only the
 records together can show.
@@ -6,27 +6,14 @@ records together can show.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lanewise.report.document import Notes, Section, section
+from lanewise.report.edges import edges
 from lanewise.report.facts import Facts
-from lanewise.report.parts import Range
-from lanewise.report.wording import counted, decimals, few, fixed, metric_words, percent, short
+from lanewise.report.wording import counted, decimals, few, fixed, metric_words, percent
 
-EDGE = 0.03  # share of a range, on its scale, that counts as its edge
 FEW_ROWS = 200  # sealed rows below which a score's interval is wider than most gains
 MANY_FAILED = 0.1
 MOST_NOTES = 30
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A value of the winner at an end of its range; `end` is "lower" or "upper"."""
-
-    name: str
-    end: str
-    words: str
-    advice: str
 
 
 def caveats(facts: Facts) -> Section | None:
@@ -46,48 +33,6 @@ def caveats(facts: Facts) -> Section | None:
             ("more", f"{len(notes) - MOST_NOTES} further warnings are in the records."),
         ]
     return section("caveats", "What to keep in mind", [Notes(tuple(notes)) if notes else None])
-
-
-def edges(facts: Facts) -> list[Edge]:
-    """Searched numbers of the winner that lie at an end of their range which is no natural bound."""
-    found = []
-    for name, one in facts.ranges.items():
-        value = facts.winning_config.get(name)
-        place = None if one.choices else one.position(value)
-        if place is None or one.low is None or one.high is None or facts.winner == "default":
-            continue
-        end = "lower" if _touches(one, place, 0.0) else "upper" if _touches(one, place, 1.0) else ""
-        limit = one.low if end == "lower" else one.high
-        if end and not _natural(name, end, limit):
-            found.append(_edge(facts, name, end, value, limit))
-    return found
-
-
-def _touches(one: Range, place: float, end: float) -> bool:
-    """Whether a place is at an end; of whole numbers only the last one is, if there are more than two."""
-    if one.whole:
-        return abs(place - end) < 1e-9 and (one.high or 0) - (one.low or 0) > 1
-    return abs(place - end) <= EDGE
-
-
-def _natural(name: str, end: str, limit: float) -> bool:
-    """Whether nothing lies beyond an end: 0, or the bound of a training hyperparameter."""
-    from lanewise.study import TRAINING
-
-    if end == "lower" and limit == 0:
-        return True
-    entry = TRAINING.get(name)
-    return entry is not None and limit == (entry.low if end == "lower" else entry.high)
-
-
-def _edge(facts: Facts, name: str, end: str, value: object, limit: float) -> Edge:
-    wide = facts.wide_ranges.get(name)
-    words, place = f"at the {end} end", f"{name} = {short(value)} is at the {end} end of"
-    if wide is not None and wide != facts.ranges[name]:
-        advice = f"{place} the range that the range test left ({short(limit)})."
-        return Edge(name, end, words, f"{advice} The control trials drew from the whole range.")
-    advice = f"{place} its range ({short(limit)}): better values may lie beyond."
-    return Edge(name, end, words, f"{advice} Widen it in the study's space and run again.")
 
 
 def _seal(facts: Facts) -> list[str]:

@@ -65,7 +65,7 @@ class Ramp:
 
 @dataclass(frozen=True)
 class Range:
-    """What a hyperparameter may be: `low` to `high`, or `choices`."""
+    """What a hyperparameter may be: `low` to `high` (in steps of `step`), or `choices`."""
 
     name: str
     low: float | None
@@ -73,6 +73,7 @@ class Range:
     log: bool
     choices: tuple[Any, ...]
     whole: bool
+    step: float | None = None
 
     @property
     def searched(self) -> bool:
@@ -148,4 +149,5 @@ def read_range(name: str, record: Json) -> Range:
         log=bool(record.get("log")),
         choices=tuple(record.get("choices") or ()),
         whole=all(isinstance(x, int | None) for x in (low, high, step)),
+        step=finite(step),
     )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import textwrap
 
-from lanewise.report.caveats import edges
 from lanewise.report.course import spent_words, state_counts
+from lanewise.report.edges import edges
 from lanewise.report.facts import Facts
 from lanewise.report.origin import address
 from lanewise.report.verdict import verdict
@@ -21,7 +21,6 @@ from lanewise.report.wording import (
     cut,
     decimals,
     fixed,
-    joined,
     metric_words,
     seconds,
     signed,
@@ -93,9 +92,7 @@ def _trials(facts: Facts) -> str:
 
 def _next(facts: Facts) -> list[tuple[str, str]]:
     """What to look at, and how to use the model."""
-    rows = []
-    if near := joined(f"{edge.name} ({edge.words})" for edge in edges(facts)):
-        rows.append(("look at", f"{near}: better values may lie beyond, so widen the range and run again"))
+    rows = [("look at", edge.advice) for edge in edges(facts)]
     warnings = len(facts.dataset.get("warnings") or []) + len(facts.evaluation.get("warnings") or [])
     if warnings:
         rows.append(("look at", f"{counted(warnings, 'warning')} in the report"))

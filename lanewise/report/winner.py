@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from lanewise.report import plots_outcome
-from lanewise.report.caveats import edges
 from lanewise.report.document import Block, Section, Table, Text, section, table
+from lanewise.report.edges import edges
 from lanewise.report.facts import Facts
 from lanewise.report.parts import Range
 from lanewise.report.pictures import picture

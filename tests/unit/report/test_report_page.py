@@ -289,7 +289,8 @@ def test_edges_of_ranges_are_named(fake: Callable[..., Any]) -> None:
     config |= {"lr": 0.0249, "weight_decay": 0.0999, "dropout": 0.0, "depth": 4, "width": 32}
     text = Page(build(records).html).text
     assert (
-        "weight_decay = 0.0999 is at the upper end of its range (0.1): better values may lie beyond." in text
+        "weight_decay = 0.0999 is at the upper end of its range (0.1): better values may lie beyond. Write for "
+        "example weight_decay: {low: 1e-6, high: 1.0, log: true} in the study's space and run again." in text
     )
     assert "lr = 0.0249 is at the upper end of the range that the range test left (0.025)." in text
     assert "depth = 4 is at the upper end of its range" in text
