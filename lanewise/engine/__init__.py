@@ -2,7 +2,8 @@
 
 Read in this order: lane (what goes in and out), engine (pools by shape), pool (one epoch), plan and
 clock (what an epoch needs), stack (the network as one function), optimizers, schedules, losses,
-randomness, state (what a checkpoint keeps), reference (the slow twin).
+randomness, state (what a checkpoint keeps), reference (the slow twin), hypergradient and
+smooth_updates (how a lane answers to its hyperparameters).
 """
 
 from lanewise.engine.engine import Engine

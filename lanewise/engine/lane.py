@@ -46,6 +46,7 @@ class Lane:
         scored: False where the validation rows mean nothing (a refit on all rows); a plateau schedule then
             keeps its rate.
         watched: Its reports carry its outputs on the validation rows.
+        slopes: Hyperparameters by which its reports carry the derivative of the validation loss (hypergradient.py).
     """
 
     key: int | str
@@ -61,6 +62,7 @@ class Lane:
     keep_best: bool = True
     scored: bool = True
     watched: bool = False
+    slopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def lane_losses(
         values = outputs.squeeze(-1)
         if kind == "mse":
             return (values - target).square().mean(dim=1)
-        error = F.huber_loss if kind == "huber" else F.l1_loss
+        # smooth_l1_loss is huber_loss at its threshold 1; the latter cannot be differentiated forward (torch 2.13)
+        error = F.smooth_l1_loss if kind == "huber" else F.l1_loss
         return error(values, target, reduction="none").mean(dim=1)
     # log_softmax over a short last axis takes five times as long as logsumexp on a CPU
     log_p = outputs - torch.logsumexp(outputs, dim=-1, keepdim=True)
@@ -46,6 +47,6 @@ def lane_losses(
 
 
 def balanced_weights(target: torch.Tensor, classes: int) -> torch.Tensor:
-    """Class weights n / (classes * count), float32 [classes] (scikit-learn's "balanced"); 0 for an absent class."""
+    """Class weights n / (classes * count), [classes] (scikit-learn's "balanced"); 0 for an absent class."""
     counts = torch.bincount(target.cpu(), minlength=classes).double()
-    return torch.where(counts > 0, len(target) / (classes * counts), 0.0).float()
+    return torch.where(counts > 0, len(target) / (classes * counts), 0.0).to(torch.get_default_dtype())

@@ -112,6 +112,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def optimizer_groups(families: list[str]) -> list[tuple[str, slice]]:
+    """Runs of equal names: (name, rows)."""
+    starts = [i for i, f in enumerate(families) if i == 0 or f != families[i - 1]]
+    return [(families[a], slice(a, b)) for a, b in zip(starts, [*starts[1:], len(families)], strict=True)]
+
+
 def clip_rows(g: torch.Tensor, limit: torch.Tensor) -> None:
     """Scale each lane's gradient down to its own norm limit (torch.nn.utils.clip_grad_norm_), in place.
 
@@ -119,7 +125,11 @@ def clip_rows(g: torch.Tensor, limit: torch.Tensor) -> None:
         g: Gradients [K, P], P a multiple of 64.
         limit: Greatest norms [K, 1]; infinity where a lane does not clip.
     """
-    rows = g.shape[0]
-    blocks = (g * g).view(-1, 64).sum(dim=1)  # blocks of one lane only: the same sum whoever stands beside it
-    norm = blocks.view(rows, -1).sum(dim=1, keepdim=True).sqrt()
-    g.mul_((limit / (norm + 1e-6)).clamp_(max=1.0))
+    g.mul_((limit / (squared_norms(g).sqrt() + 1e-6)).clamp_(max=1.0))
+
+
+def squared_norms(g: torch.Tensor) -> torch.Tensor:
+    """Squared norm [K, 1] of each lane's gradient, for g as in `clip_rows`."""
+    # Blocks of one lane only: the same sum whoever stands beside it.
+    blocks = (g * g).reshape(-1, 64).sum(dim=1)
+    return blocks.reshape(g.shape[0], -1).sum(dim=1, keepdim=True)

@@ -6,7 +6,7 @@ Used by pool, tick by tick. Trains nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from lanewise.engine.stack import Stack, Weights
 from lanewise.engine.state import OPTIMIZER, LaneState
 
 _MASK_BYTES = 2**22  # of dropout draws held at once for one lane
+_EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
+_EVAL_ALIGN = 64  # evaluation batches are padded to whole vectors
 
 
 class Slot:
@@ -74,9 +76,9 @@ class Plan:
         joined = [splits[u] for u in used]
         self._inputs = [_join([s.train[i] for s in joined]) for i in range(len(joined[0].train))]
         self._target = _join([s.train_target for s in joined])
-        table = [self._coefficients(s, self.steps) for s in slots]
+        table = [self._coefficients(s) for s in slots]
         self.coefficients = (
-            torch.from_numpy(np.stack(table, axis=2).astype(np.float32)).unsqueeze(-1).to(device)
+            torch.from_numpy(np.stack(table, axis=2)).to(torch.get_default_dtype()).unsqueeze(-1).to(device)
         )  # [S, 5, K, 1]
         configs = [s.lane.config for s in slots]
         self.smoothing = torch.tensor([float(c["label_smoothing"]) for c in configs], device=device)
@@ -92,14 +94,18 @@ class Plan:
             ]
             self.class_weights = torch.stack(weights).to(device)
 
-    @staticmethod
-    def _coefficients(slot: Slot, steps: int) -> np.ndarray:
-        lane, first = slot.lane, slot.epoch * steps
-        t = np.arange(first, first + steps)
-        lr = float(lane.config["lr"]) * factors(lane.config, t, lane.epochs * steps, steps)
+    def factors(self, slot: Slot) -> np.ndarray:
+        """The factors [S] of a lane's base learning rate in this epoch, but for a plateau's."""
+        lane, first = slot.lane, slot.epoch * self.steps
+        t = np.arange(first, first + self.steps)
+        return factors(lane.config, t, lane.epochs * self.steps, self.steps)
+
+    def _coefficients(self, slot: Slot) -> np.ndarray:
+        config = slot.lane.config
+        lr = float(config["lr"]) * self.factors(slot)
         if slot.plateau is not None:
             lr = lr * slot.plateau.scale
-        return FAMILIES[lane.config["optimizer"]].coefficients(lane.config, lr, first)
+        return FAMILIES[config["optimizer"]].coefficients(config, lr, slot.epoch * self.steps)
 
     def batch_at(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Inputs [K, B, ...] and targets [K, B] of one step."""
@@ -145,6 +151,25 @@ class Masks:
             scaled = kept.to(torch.float32).mul_(self._scales[:, call : call + 1])
             masks.append(scaled.view(-1, *shape))
         return masks
+
+
+def valid_batches(splits: Sequence[SplitTensors]) -> Iterator[list[torch.Tensor]]:
+    """Each lane's validation inputs in batches, each [K, B, ...]; shorter splits are padded with their first row."""
+    longest = max(len(s.valid_target) for s in splits)
+    for start in range(0, longest, _EVAL_ROWS):
+        size = min(_EVAL_ROWS, -(-(longest - start) // _EVAL_ALIGN) * _EVAL_ALIGN)
+        yield [
+            torch.stack([window(s.valid[i], start, size) for s in splits])
+            for i in range(len(splits[0].valid))
+        ]
+
+
+def window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:
+    """Rows start .. start + size of x; rows past its end repeat its first."""
+    part = x[start : start + size]
+    if len(part) == size:
+        return part
+    return torch.cat([part, x[:1].expand(size - len(part), *x.shape[1:])])
 
 
 def _join(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -17,16 +17,14 @@ import numpy as np
 import torch
 
 from lanewise.engine.clock import ChunkClock
+from lanewise.engine.hypergradient import Hypergradient
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
 from lanewise.engine.losses import lane_losses
-from lanewise.engine.optimizers import FAMILIES, clip_rows
-from lanewise.engine.plan import Masks, Plan, Slot
+from lanewise.engine.optimizers import FAMILIES, clip_rows, optimizer_groups
+from lanewise.engine.plan import Masks, Plan, Slot, valid_batches, window
 from lanewise.engine.stack import NotStackableError, Stack
 from lanewise.engine.state import OPTIMIZER, LaneState
 from lanewise.fault_points import fault
-
-_EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
-_EVAL_ALIGN = 64  # evaluation batches are padded to whole vectors
 
 
 class LanePool:
@@ -57,6 +55,7 @@ class LanePool:
         self.notes: list[str] = []
         sample = tuple(x[: min(self.batch, len(x))].cpu() for x in splits[first.split].train)
         self._stack = self._make_stack(first, sample)
+        self._tangents = Hypergradient(first.slopes, self._stack, goal)
         self._slots: list[Slot] = []
         self._incoming: list[Slot] = []
         self._rows: dict[str, torch.Tensor] = {}
@@ -88,7 +87,9 @@ class LanePool:
 
     def add(self, lane: Lane, state: LaneState | None = None) -> None:
         """Train `lane` from the next tick on, from a state if one is given."""
-        slot = Slot(lane, self._stack.read(lane.module), self._goal)
+        weights = self._stack.read(lane.module)
+        slot = Slot(lane, weights, self._goal)
+        slot.rows |= self._tangents.start(weights.flat, weights.buffers)
         if state is not None:
             slot.resume(state)
         self._incoming.append(slot)
@@ -97,12 +98,12 @@ class LanePool:
         """Where an active lane stands; its tensors are views that the next tick changes."""
         for slot in self._incoming:
             if slot.lane.key == key:
-                return _state(slot, slot.rows, slot.buffers)
+                return self._state(slot, slot.rows, slot.buffers)
         row = next(i for i, s in enumerate(self._slots) if s.lane.key == key)
         rows, buffers = (
             {name: tensor[row] for name, tensor in tensors.items()} for tensors in (self._rows, self._buffers)
         )
-        return _state(self._slots[row], rows, buffers)
+        return self._state(self._slots[row], rows, buffers)
 
     def drop(self, key: int | str) -> None:
         """Forget a lane; unknown keys are ignored."""
@@ -169,7 +170,7 @@ class LanePool:
         slots = self._slots[rows]
         losses = self._train(slots, rows)
         outputs = self._outputs(slots, self._rows["flat"][rows], self._views("now.", rows))
-        scores = self._scores(slots, outputs)
+        scores = self._scores(slots, outputs) | self._slopes(slots, rows)
         finite = torch.isfinite(outputs).flatten(1).all(dim=1).tolist()
         reports = [
             self._report(slot, rows.start + i, losses[:, i], {n: v[i] for n, v in scores.items()}, finite[i])
@@ -189,12 +190,26 @@ class LanePool:
         """
         return len(slots) == 1 and self._stack.stacked
 
+    def _state(
+        self, slot: Slot, rows: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]
+    ) -> LaneState:
+        kept = (*(("best",) if slot.lane.keep_best else ()), *OPTIMIZER, "flat", *self._tangents.rows)
+        tags = ("now.", "best.") if slot.lane.keep_best else ("now.",)
+        return LaneState(
+            slot.epoch,
+            slot.best_epoch,
+            slot.best_score,
+            None if slot.plateau is None else slot.plateau.state,
+            {name: rows[name] for name in kept},
+            {name: tensor for name, tensor in buffers.items() if name.startswith(tags)},
+        )
+
     def _views(self, tag: str, rows: slice) -> dict[str, torch.Tensor]:
         return {n[len(tag) :]: b[rows] for n, b in self._buffers.items() if n.startswith(tag)}
 
     def _train(self, slots: list[Slot], rows: slice) -> np.ndarray:
         """One epoch of optimiser steps of some lanes; their losses [steps, lanes]."""
-        own = {n: self._rows[n][rows] for n in ("flat", *OPTIMIZER)}
+        own = {n: self._rows[n][rows] for n in ("flat", *OPTIMIZER, *self._tangents.rows)}
         own |= {n: b[rows] for n, b in self._buffers.items() if n.startswith("now.")}
         if not self._lone(slots):
             return self._steps(slots, own)
@@ -205,18 +220,22 @@ class LanePool:
         return losses[:, :1]
 
     def _steps(self, slots: list[Slot], tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
-        """The steps themselves, in place: "flat", the optimiser's state, and the buffers "now.NAME"."""
+        """The steps themselves, in place: "flat", the optimiser's state, tangents, and the buffers "now.NAME"."""
         p, state = tensors["flat"], {n: tensors[n] for n in OPTIMIZER}
         buffers = {n.removeprefix("now."): t for n, t in tensors.items() if n.startswith("now.")}
         plan = Plan(slots, self._splits, self._goal, self.batch, self._device)
         masks = Masks(slots, self._stack, plan.steps, self._device)
-        groups = _groups([s.lane.config["optimizer"] for s in slots])
+        groups = optimizer_groups([s.lane.config["optimizer"] for s in slots])
+        hyper = self._tangents.epoch(slots, plan, tensors)
         losses = []
         for step in range(plan.steps):
             inputs, target = plan.batch_at(step)
+            dropped = masks.at(step)
+            if hyper is not None:
+                hyper.move(step, {"flat": p, **state}, buffers, dropped, inputs, target)
             flat = p.detach().requires_grad_()
             with self._autocast():
-                out, fresh = self._stack.forward(flat, buffers, masks.at(step), inputs, training=True)
+                out, fresh = self._stack.forward(flat, buffers, dropped, inputs, training=True)
             loss = lane_losses(self._goal.loss, out.float(), target, plan.smoothing, plan.class_weights)
             (g,) = torch.autograd.grad(loss.sum(), flat)
             if plan.clip is not None:
@@ -225,7 +244,7 @@ class LanePool:
                 own = {n: s[part] for n, s in state.items()}
                 FAMILIES[family].update(p[part], g[part], own, plan.coefficients[step][:, part])
             for name, value in fresh.items():
-                buffers[name].copy_(value)
+                buffers[name].copy_(value.detach())
             losses.append(loss.detach())
         return torch.stack(losses).cpu().numpy()
 
@@ -248,12 +267,7 @@ class LanePool:
         splits = [self._splits[s.lane.split] for s in slots]
         longest = max(len(s.valid_target) for s in splits)
         parts = []
-        for start in range(0, longest, _EVAL_ROWS):
-            size = min(_EVAL_ROWS, -(-(longest - start) // _EVAL_ALIGN) * _EVAL_ALIGN)
-            inputs = [
-                torch.stack([_window(s.valid[i], start, size) for s in splits])
-                for i in range(len(splits[0].valid))
-            ]
+        for inputs in valid_batches(splits):
             with self._autocast():
                 out, _ = self._stack.forward(flat, buffers, [], inputs, training=False)
             parts.append(out.float())
@@ -261,10 +275,21 @@ class LanePool:
 
     def _scores(self, slots: list[Slot], outputs: torch.Tensor) -> dict[str, list[float]]:
         splits = [self._splits[s.lane.split] for s in slots]
-        target = torch.stack([_window(s.valid_target, 0, outputs.shape[1]) for s in splits])
+        target = torch.stack([window(s.valid_target, 0, outputs.shape[1]) for s in splits])
         n = torch.tensor([len(s.valid_target) for s in splits], device=self._device)
         scale = torch.tensor([s.scale for s in splits], device=self._device)
         found = self._goal.score(outputs, target, n, scale)
+        return {name: values.tolist() for name, values in found.items()}
+
+    def _slopes(self, slots: list[Slot], rows: slice) -> dict[str, list[float]]:
+        """Derivatives of the validation loss by hyperparameters, where lanes are asked for them."""
+        if not self._tangents.names:
+            return {}
+        own = {n: self._rows[n][rows] for n in ("flat", *self._tangents.rows)}
+        own |= {n: b[rows] for n, b in self._buffers.items() if n.startswith("now.")}
+        if self._lone(slots):
+            slots, own = slots * 2, {n: torch.cat([t, t]) for n, t in own.items()}
+        found = self._tangents.slopes([self._splits[s.lane.split] for s in slots], own)
         return {name: values.tolist() for name, values in found.items()}
 
     def _report(
@@ -297,33 +322,6 @@ class LanePool:
         )
 
 
-def _state(slot: Slot, rows: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]) -> LaneState:
-    best = ("best", *OPTIMIZER, "flat") if slot.lane.keep_best else (*OPTIMIZER, "flat")
-    tags = ("now.", "best.") if slot.lane.keep_best else ("now.",)
-    return LaneState(
-        slot.epoch,
-        slot.best_epoch,
-        slot.best_score,
-        None if slot.plateau is None else slot.plateau.state,
-        {name: rows[name] for name in best},
-        {name: tensor for name, tensor in buffers.items() if name.startswith(tags)},
-    )
-
-
 def _ranked(*values: float) -> tuple[float, ...]:
     """For comparing epochs: an undefined score is worse than any."""
     return tuple(v if math.isfinite(v) else -math.inf for v in values)
-
-
-def _groups(families: list[str]) -> list[tuple[str, slice]]:
-    """Runs of equal names: (name, rows)."""
-    starts = [i for i, f in enumerate(families) if i == 0 or f != families[i - 1]]
-    return [(families[a], slice(a, b)) for a, b in zip(starts, [*starts[1:], len(families)], strict=True)]
-
-
-def _window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:
-    """Rows start .. start + size of x; rows past its end repeat its first."""
-    part = x[start : start + size]
-    if len(part) == size:
-        return part
-    return torch.cat([part, x[:1].expand(size - len(part), *x.shape[1:])])

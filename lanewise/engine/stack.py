@@ -68,8 +68,8 @@ class _LaneBatchNorm(nn.Module):
             n = x.numel() // x.shape[1]
             kept = 1 - self.momentum
             self.fresh = (
-                kept * old_mean + self.momentum * mean.detach(),
-                kept * old_var + self.momentum * (n / max(n - 1, 1)) * var.detach(),
+                kept * old_mean + self.momentum * mean,
+                kept * old_var + self.momentum * (n / max(n - 1, 1)) * var,
             )
         x = (x - mean.view(view)) * torch.rsqrt(var.view(view) + self.eps)
         if not isinstance(self.weight, torch.Tensor) or not isinstance(self.bias, torch.Tensor):
@@ -136,6 +136,11 @@ class Stack:
         modules = dict(self._module.named_modules())
         self._dropouts = [m for m in modules.values() if isinstance(m, _LaneDropout)]
         self._norms = {n: m for n, m in modules.items() if isinstance(m, _LaneBatchNorm)}
+        self.running = tuple(  # the buffers that training changes
+            f"{name}.{part}" if name else part
+            for name in self._norms
+            for part in ("running_mean", "running_var")
+        )
         self.stacked = stacked
         self._map: Callable[[Lane], Lane] = vmap if stacked else _loop
         self._probe(sample)
