@@ -7,6 +7,7 @@ MLflow has not heard of yet is told.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -183,6 +184,9 @@ def _summarise(shop: Workshop, result: SearchResult) -> None:
     best = ranked(result)
     rows = [{"trial": t.number, result.metric: t.value, "epochs": t.epochs, **t.config} for t in best[:SHOWN]]
     show_table("best-trials", rows, "The best complete trials")
+    for one in result.rounds:
+        text = json.dumps(asdict(one), indent=2)
+        shop.tracker.artifact(PIPELINE, text, f"space/round-{one.number}.json")
     share = 1 - result.epochs_spent / result.epochs_full if result.epochs_full else 0.0
     shop.tracker.note(
         PIPELINE,

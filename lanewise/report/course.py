@@ -6,13 +6,15 @@ Fills `document.py` from the facts.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from lanewise.report import plots_course, plots_space
 from lanewise.report.document import Block, Section, Table, Text, section, table
 from lanewise.report.facts import Facts
 from lanewise.report.importance import Importance, importance
-from lanewise.report.parts import Trial
+from lanewise.report.parts import Round, Trial
 from lanewise.report.pictures import picture
+from lanewise.report.winner import range_words
 from lanewise.report.wording import (
     NOTHING,
     counted,
@@ -53,6 +55,7 @@ def search(facts: Facts) -> Section | None:
     blocks = [
         picture("best_so_far", plots_course.best_so_far, facts),
         picture("parallel", plots_space.parallel(order), facts, inactive=below),
+        _rounds(facts),
         _importance(facts, found),
         picture("slices", plots_space.slices(order[:2]), facts, wrong="low" if facts.sign > 0 else "high"),
         _best_trials(facts),
@@ -121,6 +124,46 @@ def _control(facts: Facts) -> Text | None:
         f"{lead}the best of them has {metric_words(facts.metric)} {fixed(one, places)}, the best inside it "
         f"{fixed(other, places)}, {judged}"
     )
+
+
+def _rounds(facts: Facts) -> Table | None:
+    """What each round drew from, of a strategy that has several."""
+    if len(facts.rounds) < 2:
+        return None
+    names = list(facts.wide_ranges)[:8]
+    starts = [one.first for one in facts.rounds] + [len(facts.trials)]
+    values = [
+        [t.value for t in facts.complete if start <= t.number < end and t.value is not None]
+        for start, end in pairwise(starts)
+    ]
+    best = [max(found, key=lambda v: facts.sign * v, default=None) for found in values]
+    places = decimals(None, None, *best)
+    rows = [
+        [
+            str(one.number),
+            f"{start} to {end - 1}" if end - start > 1 else str(start),
+            fixed(value, places),
+            *(_drawn(one, name) for name in names),
+        ]
+        for one, value, (start, end) in zip(facts.rounds, best, pairwise(starts), strict=True)
+    ]
+    return table(
+        ["round", "trials", f"best {metric_words(facts.metric)}", *names],
+        rows,
+        "What every round drew from: each learns from the best trials before it.",
+        wordy=range(3, 3 + len(names)),
+    )
+
+
+def _drawn(one: Round, name: str) -> str:
+    """The range of a hyperparameter in a round; of choices, how often each is drawn."""
+    found = one.ranges.get(name)
+    if found is None:
+        return NOTHING
+    if name in one.weights:
+        shares = zip(found.choices, one.weights[name], strict=False)
+        return ", ".join(f"{short(choice)} {percent(share)}" for choice, share in shares)
+    return range_words(found).removesuffix(", log")
 
 
 def _importance(facts: Facts, found: Importance) -> Block | None:

@@ -6,6 +6,7 @@ reader has to know which stages ran. It words nothing and draws nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +16,13 @@ from lanewise.report.parts import (
     Json,
     Ramp,
     Range,
+    Round,
     Trial,
     dicts,
     mapping,
     read_ramp,
     read_range,
+    read_round,
     read_trial,
 )
 from lanewise.report.records import Records, plain
@@ -233,6 +236,12 @@ class Facts:
             for name, r in mapping(mapping(self.search.get("space")).get(part)).items()
         }
         return {name: r for name, r in found.items() if r.searched and name in self._active}
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """The rounds of a strategy that has them; what only ever had one value is left out."""
+        found = [read_round(record) for record in dicts(self.search.get("rounds"))]
+        return [replace(r, ranges={n: x for n, x in r.ranges.items() if n in self.wide_ranges}) for r in found]
 
     @cached_property
     def _active(self) -> set[str]:

@@ -98,6 +98,16 @@ class Range:
         return (number - self.low) / (self.high - self.low)
 
 
+@dataclass(frozen=True)
+class Round:
+    """One round of a strategy: its first trial, its ranges, and how often it draws each choice."""
+
+    number: int
+    first: int
+    ranges: dict[str, Range]
+    weights: dict[str, list[float]]
+
+
 def mapping(value: Any) -> Json:
     """The value as a plain dict; an empty one where it is none."""
     found = plain(value)
@@ -136,6 +146,20 @@ def read_trial(record: Json) -> Trial:
         best_epoch=best if isinstance(best, int) else None,
         curve=[row for row in record.get("curve") or [] if isinstance(row, Mapping)],
         control=bool(record.get("control")),
+    )
+
+
+def read_round(record: Json) -> Round:
+    """A `Round` of the search as JSON; a range that narrowing left with one value has it at both ends."""
+    ranges = {}
+    for name, one in mapping(mapping(record.get("space")).get("parameters")).items():
+        only = finite(one.get("value"))
+        ranges[name] = read_range(name, one if only is None else {"low": one["value"], "high": one["value"]})
+    return Round(
+        number=int(finite(record.get("number")) or 0),
+        first=int(finite(record.get("first")) or 0),
+        ranges=ranges,
+        weights={n: [finite(w) or 0.0 for w in ws] for n, ws in mapping(record.get("weights")).items()},
     )
 
 

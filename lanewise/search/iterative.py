@@ -27,6 +27,7 @@ from lanewise.study import Study, Value
 
 FEWEST_ELITES = 5  # with three, chance cut ranges of what does not matter, and searches ended worse
 ELITE_SHARE = 0.25  # of a round's trials: so many elites there are, but at most half of all that were seen
+FEWEST_VALUES = 3  # of elites, from which a range or the weights of choices are learnt
 EDGE = 0.05  # share of a range, on its scale, that counts as its edge
 NARROWEST = 0.05  # share of its declared range, on its scale, that is always left of a range
 
@@ -46,7 +47,7 @@ class Iterative:
     """Random search in rounds of `search.round_trials` ended trials.
 
     Round 0 draws as random search does. Each later round takes the best trials seen so far, its elites; of a
-    range it draws from `quantile_box`, of choices by `reweighted`. A hyperparameter that fewer than two elites
+    range it draws from `quantile_box`, of choices by `reweighted`. A hyperparameter that fewer than three elites
     have stays as it was.
     """
 
@@ -148,7 +149,7 @@ def tightened(space: Space, weights: Weights, elites: Sequence[Config]) -> tuple
     ranges, found = dict(space.parameters), dict(weights)
     for name in space.searched():
         parameter, values = space.parameters[name], [elite[name] for elite in elites if name in elite]
-        if len(values) < 2:
+        if len(values) < FEWEST_VALUES:
             continue
         if parameter.choices is not None:
             found[name] = reweighted(parameter.choices, values)

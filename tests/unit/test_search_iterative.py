@@ -134,18 +134,18 @@ def test_choices_worked_by_hand() -> None:
     assert reweighted((True, False), []) == (1 / 2, 1 / 2)
 
 
-def test_what_fewer_than_two_elites_have_stays() -> None:
+def test_what_fewer_than_three_elites_have_stays() -> None:
     study = Study.model_validate(
         {"name": "s", "data": {"source": "sklearn:digits"},
          "space": {"optimizer": ["sgd", "adamw"], "momentum": {"low": 0.5, "high": 0.99}}}
     )  # fmt: skip
     space = build_space(study, {}, {})
     sgd, adamw = space.default({"optimizer": "sgd", "momentum": 0.7}), space.default({"optimizer": "adamw"})
-    found, weights = tightened(space, {}, [sgd, adamw, adamw])
+    found, weights = tightened(space, {}, [sgd, sgd | {"momentum": 0.8}, adamw])
     assert found.parameters["momentum"] == space.parameters["momentum"]
-    assert weights == {"optimizer": (2 / 5, 3 / 5)}
-    found, _ = tightened(space, {}, [sgd, sgd | {"momentum": 0.8}, adamw])
-    assert found.parameters["momentum"].bounds == pytest.approx((0.6, 0.9))
+    assert weights == {"optimizer": (3 / 5, 2 / 5)}
+    found, _ = tightened(space, {}, [sgd, sgd | {"momentum": 0.8}, sgd | {"momentum": 0.75}, adamw])
+    assert found.parameters["momentum"].bounds == pytest.approx((0.65, 0.85))
     assert found.parameters["momentum"].when == space.parameters["momentum"].when
     assert found.original == space.original and found.default() == space.default()
 

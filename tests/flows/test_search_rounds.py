@@ -1,0 +1,47 @@
+"""A whole run of iterative random search: every round's space is kept in MLflow and shown by the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from lanewise.space import Space
+from lanewise.testing import toy_classification
+
+STUDY = """\
+data: {source: rows.csv, target: kind}
+search: {strategy: iterative, round_trials: 4, trials: 16, lanes: 4, pruner: none}
+train: {epochs: 2}
+lr_range: {repeats: 2, steps: 20}
+evaluate: {folds: 2, repeats: 1, finalists: 1, bootstrap: 100}
+"""
+
+
+@pytest.mark.slow
+def test_every_round_is_kept_and_shown(
+    lanewise: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    frame = toy_classification(120)
+    frame.columns = [*frame.columns[:-1], "kind"]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    ran = lanewise("run", path.name)
+    assert ran.returncode == 0, ran.stderr
+    files = sorted((tmp_path / "mlruns").rglob("artifacts/space/round-*.json"))
+    rounds = [json.loads(file.read_text()) for file in files]
+    # four lanes, two epochs each: four trials end in every second tick
+    assert [(one["number"], one["tick"], one["first"], one["trials"]) for one in rounds] == [
+        (0, 0, 0, 4), (1, 2, 4, 4), (2, 4, 8, 4), (3, 6, 12, 4),
+    ]  # fmt: skip
+    spaces = [Space.from_json(one["space"]) for one in rounds]
+    assert len({space.parameters["weight_decay"].bounds for space in spaces}) > 1
+    page = next(tmp_path.rglob("report.md"))  # one beside the study and one in MLflow
+    shown = page.read_text().partition("| round |")[2].splitlines()
+    assert [line.split("|")[1:3] for line in shown[2:6]] == [
+        [" 0 ", " 0 to 3 "], [" 1 ", " 4 to 7 "], [" 2 ", " 8 to 11 "], [" 3 ", " 12 to 15 "],
+    ]  # fmt: skip
