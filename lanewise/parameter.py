@@ -139,7 +139,14 @@ class Parameter(Section):
 
     def draw(self, rng: np.random.Generator) -> Value:
         """One uniform draw on the parameter's scale, from exactly one call of the generator."""
-        share = float(rng.random())
+        return self.at(float(rng.random()))
+
+    def at(self, share: float) -> Value:
+        """The value at a place on the parameter's scale; equal parts of 0..1 hold equally many values.
+
+        Args:
+            share: The place, at least 0 and below 1.
+        """
         if self.listed:
             return self.listed[_part(share, len(self.listed))]
         low, high = self.bounds

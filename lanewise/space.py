@@ -161,6 +161,15 @@ class Space:
         ranges = self.original if wide else self.parameters
         return self.active({name: parameter.draw(rng) for name, parameter in ranges.items()})
 
+    def at(self, shares: Mapping[str, float]) -> Config:
+        """The configuration at a place of the unit cube.
+
+        Args:
+            shares: Name of each searched hyperparameter, active or not -> place on its scale, 0 <= place < 1.
+        """
+        places = dict.fromkeys(self.parameters, 0.0) | dict(shares)
+        return self.active({name: p.at(places[name]) for name, p in self.parameters.items()})
+
     def to_json(self) -> dict[str, Any]:
         """The space as plain JSON values; `from_json` gives the equal space back."""
         plain: dict[str, Any] = {

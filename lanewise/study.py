@@ -244,7 +244,7 @@ class LRRange(Section):
 class Search(Section):
     """Which configurations are tried, how many, and which stop early."""
 
-    strategy: Literal["tpe", "random", "iterative"] = Field(
+    strategy: Literal["tpe", "random", "iterative", "sobol"] = Field(
         default="tpe", description="How the next configuration is chosen."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
@@ -267,8 +267,8 @@ class Search(Section):
     lanes: Annotated[Annotated[int, Field(ge=1, le=MAX_LANES)] | Literal["auto"], BeforeValidator(_lanes)] = (
         Field(
             default="auto",
-            description="Trials that train side by side; auto: as many as fit for random search, "
-            "else a fifth of the trials, at least 8.",
+            description="Trials that train side by side; auto: as many as fit for random search "
+            "and sobol, else a fifth of the trials, at least 8.",
         )
     )
     pruner: Literal["asha", "none"] = Field(

@@ -28,21 +28,22 @@ if TYPE_CHECKING:
     from lanewise.space import Config
 
 WATCHED = {"classes": ("accuracy", "log_loss"), "regression": ("rmse", "r2")}  # beside the objective
+_FILLING = ("random", "sobol")  # strategies that learn nothing from results
 MOST_LANES = {"cpu": 64, "cuda": 256}
 
 
 def lane_count(study: Study, device: str) -> int:
     """How many trials train side by side, by rule and not by clock, so that a study is repeatable.
 
-    Random search fills the device. A strategy that learns needs rounds to learn from: it gets a fifth of
-    its trials at once, at least 8.
+    A strategy that learns nothing fills the device. One that learns needs rounds to learn from: it gets a
+    fifth of its trials at once, at least 8.
     """
     if study.search.lanes != "auto":
         return int(study.search.lanes)
     most = MOST_LANES[device]
     if study.search.trials is None:
         return most
-    wanted = study.search.trials if study.search.strategy == "random" else max(8, study.search.trials // 5)
+    wanted = study.search.trials if study.search.strategy in _FILLING else max(8, study.search.trials // 5)
     return min(wanted, most)
 
 

@@ -12,6 +12,7 @@ from lanewise.pruning import Direction
 from lanewise.search.iterative import Iterative
 from lanewise.search.random import RandomSearch
 from lanewise.search.records import Strategy
+from lanewise.search.sobol import Sobol
 from lanewise.search.tpe import TPE
 from lanewise.space import Space
 from lanewise.study import Study
@@ -19,5 +20,6 @@ from lanewise.study import Study
 STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
     "iterative": Iterative,
     "random": RandomSearch,
+    "sobol": Sobol,
     "tpe": TPE,
 }
