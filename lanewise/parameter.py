@@ -7,6 +7,7 @@ equal configurations agree. It draws nothing but uniform values and knows no oth
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -157,6 +158,31 @@ class Parameter(Section):
         if self._step:
             return self._at(_part(share, self._steps + 1))
         return self.nearest(low + share * (high - low))
+
+    def every(self) -> Iterator[Value] | None:
+        """Every value it may have, in order, where these are listed, stepped or whole; None where they are dense."""
+        if self.listed:
+            return iter(self.listed)
+        return map(self._at, range(self._steps + 1)) if self._step else None
+
+    def spread(self, points: int) -> tuple[Value, ...]:
+        """Values of a range evenly apart on its scale, both ends among them: a logarithmic one is geometric.
+
+        Args:
+            points: How many, at least 2; steps and whole numbers that coincide count once.
+        """
+        low, high = self.bounds
+        last = points - 1
+        inner = (
+            low * math.exp(i / last * (math.log(high) - math.log(low)))
+            if self.log
+            else low + i / last * (high - low)
+            for i in range(1, last)
+        )
+        # As short as a user would write it: 1e-3, not 0.0009999999999999998.
+        return tuple(
+            dict.fromkeys(self.nearest(v) for v in (low, *(float(f"{v:.12g}") for v in inner), high))
+        )
 
     def cut(self, low: float, high: float) -> Parameter | None:
         """The part of this range in low..high, to whole steps; a fixed value if one is left, else None."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -170,6 +170,28 @@ class Space:
         places = dict.fromkeys(self.parameters, 0.0) | dict(shares)
         return self.active({name: p.at(places[name]) for name, p in self.parameters.items()})
 
+    def product(
+        self, values: Callable[[str], Iterable[Value]], names: Collection[str] | None = None
+    ) -> Iterator[Config]:
+        """Every combination of values once, the last name changing fastest; inactive names have none.
+
+        Args:
+            values: Name -> the values of this parameter, none twice, in its own spelling.
+            names: Those that take part, with all that their conditions name; None: all.
+        """
+        taking_part = [name for name in self.parameters if names is None or name in names]
+
+        def walk(place: int, config: Config) -> Iterator[Config]:
+            if place == len(taking_part):
+                yield config
+            elif not self.is_active(taking_part[place], config):
+                yield from walk(place + 1, config)
+            else:
+                for value in values(taking_part[place]):
+                    yield from walk(place + 1, {**config, taking_part[place]: value})
+
+        return walk(0, {})
+
     def to_json(self) -> dict[str, Any]:
         """The space as plain JSON values; `from_json` gives the equal space back."""
         plain: dict[str, Any] = {
@@ -239,4 +261,24 @@ def build_space(
         merged[name] = rules.join(study, name, parameter, inherited)
     merged = rules.without_constants(study, merged)
     rules.check_conditions(study, merged)
-    return Space(merged, defaults)
+    space = Space(merged, defaults)
+    enqueued(study, space)
+    return space
+
+
+def enqueued(study: Study, space: Space) -> tuple[Config, ...]:
+    """The configurations of `search.enqueue`; what they leave out is at its default.
+
+    Raises:
+        StudyError: One names something unknown, without effect beside the others, or has a value outside the
+            declared range; with the line of the file.
+    """
+    found = []
+    for place, entry in enumerate(study.search.enqueue):
+        values = {name: rules.enqueued_value(study, place, name, space.original) for name in entry}
+        config = space.default(values)
+        for name in values:
+            if name not in config:
+                raise rules.no_effect_enqueued(study, place, name, space.parameters, config)
+        found.append(config)
+    return tuple(found)

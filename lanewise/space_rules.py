@@ -286,6 +286,40 @@ def check_conditions(study: Study, merged: Mapping[str, Parameter]) -> None:
             raise _no_effect(study, name, parent, merged[parent].text(), when[parent])
 
 
+def enqueued_value(study: Study, place: int, name: str, declared: Mapping[str, Parameter]) -> Value:
+    """A value of `search.enqueue`, of the type of its hyperparameter.
+
+    Raises:
+        StudyError: The name is unknown, or the value is not in its declared range.
+    """
+    where, given = study.where("search", "enqueue", place, name), study.search.enqueue[place][name]
+    if name not in declared:
+        raise unknown(name, declared, where)
+    kinds = {type(value) for value in declared[name].listed or declared[name].bounds}
+    fitted = next((one for kind in kinds if (one := _as_type(given, kind)) is not None), None)
+    if fitted is None or not declared[name].legal(fitted):
+        raise StudyError(
+            f"`{name}` cannot be enqueued with this value", where=where, given=shown(given),
+            rule=f"`{name}` is {declared[name].text()}",
+            remedy=f"correct the value, or let the space of `{name}` hold it",
+        )  # fmt: skip
+    return declared[name].canonical(fitted)
+
+
+def no_effect_enqueued(
+    study: Study, place: int, name: str, parameters: Mapping[str, Parameter], config: Mapping[str, Value]
+) -> StudyError:
+    """The error for an enqueued value that the others of its configuration leave without effect."""
+    when = parameters[name].when
+    parent = next(p for p, values in when.items() if not any(same(config.get(p, ""), v) for v in values))
+    is_now = word(config[parent]) if parent in config else "without effect itself"
+    return StudyError(
+        f"`{name}` has no effect in this configuration", where=study.where("search", "enqueue", place, name),
+        given=f"{parent} is {is_now}", rule=f"`{name}` is used only with {parent}: {_words(when[parent])}",
+        remedy=f"remove `{name}`, or add `{parent}: {word(when[parent][0])}`",
+    )  # fmt: skip
+
+
 def _check_values(
     study: Study, name: str, parent: str, values: tuple[Value, ...], merged: Mapping[str, Parameter]
 ) -> None:

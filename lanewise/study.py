@@ -1,7 +1,7 @@
 """The study: what to tune, one YAML file turned into one frozen `Study`; data and space come after it.
 
 Every default, bound and unit of the project is a field below, once (those of training's hyperparameters
-are in training.py, those of fields in fields.py); the command line, the documentation
+are in training.py, of `data` in study_data.py, of fields in fields.py); the command line, the documentation
 and the editor's JSON schema (`json_schema`) are made from them. Unknown keys are refused with the
 nearest known one. This module reads no data, trains nothing and imports no other room.
 
@@ -15,7 +15,6 @@ Five lines are a whole study::
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -27,15 +26,15 @@ from pydantic import (
     JsonValue,
     PrivateAttr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from lanewise import strict_yaml
-from lanewise.fields import Flag, Int, Name, Real, Section, Text, Value, number, plain, wrong
+from lanewise.fields import Flag, Int, Name, Real, Scalar, Section, Text, Value, number, plain, wrong
 from lanewise.parameter import Parameter
 from lanewise.places import Tracking
+from lanewise.study_data import Data
 from lanewise.study_errors import apply_overrides, refuse_secrets, translate
 from lanewise.training import (
     LOSSES,
@@ -61,6 +60,7 @@ VALUE_METRICS = ("rmse", "mae", "r2")
 METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
 
 MAX_LANES = 65_536
+MAX_CELLS = 100_000  # of a grid
 
 
 def _lanes(value: Any) -> Any:
@@ -73,122 +73,6 @@ def _metric(value: str) -> str:
     if value != "auto" and value not in METRIC_NAMES:
         raise PydanticCustomError("name", "unknown metric", {"known": ("auto", *METRIC_NAMES)})
     return value
-
-
-class Data(Section):
-    """Where the rows come from and how they are read, checked and split."""
-
-    source: Text = Field(
-        description="A file, relative to the study file; or `sklearn:digits`; or `pkg.module:function`.",
-        examples=["penguins.csv", "sklearn:digits", "mypackage.tables:load"],
-    )
-    target: Text | None = Field(
-        default=None, description="Column to predict. Needed for every source but `sklearn:...`."
-    )
-    task: Literal["auto", "binary", "multiclass", "regression"] = Field(
-        default="auto", description="Kind of target; auto decides by the target's type and number of values."
-    )
-    drop: tuple[Text, ...] = Field(default=(), description="Columns that are not used.")
-    types: dict[str, Literal["number", "category", "date"]] = Field(
-        default={}, description="Column -> type, where the detected type is wrong."
-    )
-    separator: str = Field(
-        default="auto", description="Character between columns of a text file; auto detects it."
-    )
-    encoding: str = Field(
-        default="auto", description="Text encoding of the file, such as utf-8 or cp1252; auto detects it."
-    )
-    decimal: Literal["auto", ".", ","] = Field(default="auto", description="Decimal sign of a text file.")
-    missing_target: Literal["error", "drop"] = Field(
-        default="error",
-        description="Rows without a target: refuse the data, or drop the rows and count them.",
-    )
-    infinite: Literal["error", "clip"] = Field(
-        default="error",
-        description="Infinite numbers: refuse the data, or clip to the largest finite training value.",
-    )
-    group: Text | None = Field(
-        default=None, description="Column whose equal values stay on one side of every split."
-    )
-    time: Text | None = Field(
-        default=None, description="Column that orders the rows; training rows come before the others."
-    )
-    split: Literal["auto", "stratified", "random", "group", "time"] = Field(
-        default="auto",
-        description="How rows are split; auto: by time or group if given, else stratified or random.",
-    )
-    test: Real = Field(
-        default=0.2, gt=0, lt=1, description="Share of all rows that is sealed as the test set."
-    )
-    valid: Real = Field(
-        default=0.25, gt=0, lt=1, description="Share of the remaining rows that validates the trials."
-    )
-    numbers: Literal["standard", "quantile"] = Field(
-        default="standard",
-        description="Scaling of numbers: zero mean and unit variance, or quantiles of a normal distribution.",
-    )
-    max_bytes: Int = Field(default=2 * 2**30, ge=1, description="Largest source that is read, in bytes.")
-    max_rows: Int | None = Field(
-        default=None, ge=10, description="Largest number of rows that is accepted; empty: no limit."
-    )
-
-    @field_validator("separator")
-    @classmethod
-    def _one_character(cls, value: str) -> str:
-        if value != "auto" and len(value) != 1:
-            raise wrong(
-                "the separator is not one character", "one character, or auto", r'write "," or ";" or "\t"'
-            )
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _text_encoding(cls, value: str) -> str:
-        try:
-            if value != "auto":
-                codecs.lookup(value)
-                "a".encode(value)  # refuses codecs that do not make text, such as base64
-        except (LookupError, ValueError):
-            raise wrong(
-                "unknown encoding", "a text encoding Python knows, or auto", "write utf-8 or cp1252"
-            ) from None
-        return value
-
-    @model_validator(mode="after")
-    def _fits(self) -> Data:
-        used = {"target": self.target, "group": self.group, "time": self.time}
-        if self.target is None and not self.source.startswith("sklearn:"):
-            raise wrong(
-                "`target` is missing", "every source but `sklearn:...` needs it", "add `target: <column>`"
-            )
-        for key, column in used.items():
-            if column is not None and column in self.drop:
-                raise wrong(
-                    f"`drop` names the {key} column",
-                    f"the {key} column is needed",
-                    "take it out of `drop`",
-                    "drop",
-                )
-            if key != "target" and column is not None and column == self.target:
-                raise wrong(
-                    f"`{key}` is the target",
-                    f"{key} and target are different columns",
-                    "name another column",
-                    key,
-                )
-        for kind in ("group", "time"):
-            if self.split == kind and used[kind] is None:
-                raise wrong(
-                    f"`split: {kind}` without `{kind}`",
-                    f"it needs the {kind} column",
-                    f"add `{kind}: <column>`",
-                    "split",
-                )
-        if self.separator == self.decimal != "auto":
-            raise wrong(
-                "separator and decimal are the same", "they differ", "correct one of the two", "decimal"
-            )
-        return self
 
 
 class Model(Section):
@@ -244,7 +128,7 @@ class LRRange(Section):
 class Search(Section):
     """Which configurations are tried, how many, and which stop early."""
 
-    strategy: Literal["tpe", "random", "iterative", "sobol"] = Field(
+    strategy: Literal["tpe", "random", "iterative", "sobol", "grid"] = Field(
         default="tpe", description="How the next configuration is chosen."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
@@ -254,7 +138,8 @@ class Search(Section):
     )  # fmt: skip
     trials: Int | None = Field(
         default=50, ge=1, le=1_000_000,
-        description="Number of trials, the default's included; empty: no limit.",
+        description="Number of trials, the default's included; empty: no limit. A grid must fit into them; "
+        "without `trials`, the whole of it is tried.",
     )  # fmt: skip
     epochs: Int | None = Field(
         default=None, ge=1, description="Budget in epochs, summed over all trials; empty: no limit."
@@ -267,8 +152,8 @@ class Search(Section):
     lanes: Annotated[Annotated[int, Field(ge=1, le=MAX_LANES)] | Literal["auto"], BeforeValidator(_lanes)] = (
         Field(
             default="auto",
-            description="Trials that train side by side; auto: as many as fit for random search "
-            "and sobol, else a fifth of the trials, at least 8.",
+            description="Trials that train side by side; auto: as many as fit for random, sobol "
+            "and grid search, else a fifth of the trials, at least 8.",
         )
     )
     pruner: Literal["asha", "none"] = Field(
@@ -287,25 +172,49 @@ class Search(Section):
     round_trials: Int = Field(
         default=10, ge=2, description="Trials that end before `strategy: iterative` begins its next round."
     )
+    grid_points: Int | None = Field(
+        default=None, ge=2, le=1000,
+        description="Grid: values taken of every range that is continuous or logarithmic, both ends among them.",
+    )  # fmt: skip
+    enqueue: tuple[dict[str, Scalar], ...] = Field(
+        default=(),
+        description="Configurations tried right after the default, such as [{lr: 0.001, width: 64}]; what one "
+        "leaves out is at its default.",
+    )
     max_failures: Int = Field(
         default=20, ge=1, description="Failed trials in a row after which the search gives up."
     )
     max_retries: Int = Field(
         default=3, ge=1, le=100,
-        description="How often a trial whose network ends its process is tried alone before it counts as failed.",
+        description="How often a trial whose network ends its process is tried alone before it counts as failed. "
+        "Grid: how often a failed cell is trained again before it counts as impossible.",
     )  # fmt: skip
     trial_timeout_s: Real = Field(
         default=3600.0, gt=0,
         description="Seconds a trial with a network of your own may take for an epoch, else it counts as failed.",
     )  # fmt: skip
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_grid(cls, data: Any) -> Any:
+        """A grid has its own number of trials: the default for other strategies does not bound it."""
+        return {"trials": None, **data} if isinstance(data, dict) and data.get("strategy") == "grid" else data
+
     @model_validator(mode="after")
     def _ends(self) -> Search:
-        if self.trials is None and self.epochs is None and self.seconds is None:
+        unbounded = self.trials is None and self.epochs is None and self.seconds is None
+        if unbounded and self.strategy != "grid":
             raise wrong(
                 "a search without an end",
                 "one of trials, epochs, seconds is given",
                 "add for example `trials: 50`",
+            )
+        if self.trials is not None and len(self.enqueue) >= self.trials:
+            raise wrong(
+                f"{len(self.enqueue)} configurations in `enqueue` for {self.trials} trials",
+                "the default and every enqueued configuration are a trial",
+                f"write `trials: {len(self.enqueue) + 1}` or more",
+                "enqueue",
             )
         return self
 

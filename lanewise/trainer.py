@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lanewise.space import Config
 
 WATCHED = {"classes": ("accuracy", "log_loss"), "regression": ("rmse", "r2")}  # beside the objective
-_FILLING = ("random", "sobol")  # strategies that learn nothing from results
+_FILLING = ("random", "sobol", "grid")  # strategies that learn nothing from results
 MOST_LANES = {"cpu": 64, "cuda": 256}
 
 

@@ -27,6 +27,10 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
     space = build_space(study, network.space, network.defaults)
     searched = space.searched()
     yield f"space    {len(searched)} searched: {', '.join(searched)}"
+    if study.search.strategy == "grid":
+        from lanewise.search import Grid
+
+        yield f"grid     {Grid(study, space, 'minimize').words}"
     with tempfile.TemporaryDirectory() as folder:  # the seal of a check is thrown away
         elsewhere = study.tracking.model_copy(update={"home": folder})
         dataset = prepare(study.model_copy(update={"tracking": elsewhere})).dataset

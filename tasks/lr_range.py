@@ -55,10 +55,14 @@ def ramp(job: Job, prepared: StageResult) -> Made:
 
 
 def searched_space(shop: Workshop, ranged: StageResult) -> Space:
-    """The space of the search: `lr` narrowed to the interval, where one was found."""
+    """The space of the search: `lr` narrowed to the interval, where one was found and `lr` has a range.
+
+    A grid is tried as it was declared.
+    """
     curve = ranged.result["curve"]
     interval = LRCurve.from_json(curve).interval if curve else None
-    return shop.space.narrow("lr", *interval) if interval else shop.space
+    as_declared = shop.study.search.strategy == "grid" or shop.space.wide("lr").listed
+    return shop.space.narrow("lr", *interval) if interval and not as_declared else shop.space
 
 
 def findings(ranged: StageResult) -> dict[str, Any]:

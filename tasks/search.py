@@ -15,7 +15,15 @@ from dataclasses import asdict
 from lanewise.checkpoints import Checkpoints
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
 from lanewise.metrics import find_metric
-from lanewise.search import Progress, SearchResult, recorded_search
+from lanewise.search import (
+    Cell,
+    Grid,
+    Progress,
+    SearchResult,
+    cells_words,
+    recorded_search,
+    require_whole,
+)
 from lanewise.search.child import ChildLanes
 from lanewise.search.deaths import Deaths
 from lanewise.search.guarded import GuardedLanes
@@ -34,6 +42,7 @@ from tasks.stages import StageResult
 from tasks.study_record import ledger_place
 
 SHOWN = 20  # trials in the table of the best
+CELLS_SHOWN = 1000  # cells in the table of the grid
 STATES: dict[str, RunState] = {
     "complete": "complete", "pruned": "pruned", "failed": "failed", "duplicate": "complete",
 }  # fmt: skip
@@ -48,6 +57,9 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     study, dataset = shop.study, shop.prepared.dataset
     space = searched_space(shop, ranged)
     metric = find_metric(dataset.metric, dataset.task)
+    grid = Grid(study, space, metric.direction) if study.search.strategy == "grid" else None
+    if grid:
+        say(Event("search", "note", f"grid of {grid.words}"))
     settings = definition(
         study, space, metric=metric.name, direction=metric.direction, data=dataset.split_fingerprint
     )
@@ -61,8 +73,11 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
             steps = recorded_search(
                 study, space, engine, ledger, metric=metric.name, direction=metric.direction
             )
-            result = _follow(steps, engine, Mirror(shop, space, metric.name), study.search.trials or 0)
+            trials = len(grid.planned) if grid else study.search.trials or 0
+            result = _follow(steps, engine, Mirror(shop, space, metric.name), trials)
             notes = trained.notes
+        if result.grid is not None:
+            _show_grid(shop, result, result.grid)
         checkpoints.remove()
         deaths.remove()
     for note in notes:
@@ -178,6 +193,19 @@ def ranked(result: SearchResult) -> list[TrialRecord]:
     sign = -1.0 if result.direction == "maximize" else 1.0
     complete = [t for t in result.trials if t.state == "complete" and t.value is not None]
     return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+
+def _show_grid(shop: Workshop, result: SearchResult, cells: tuple[Cell, ...]) -> None:
+    """Show what became of every cell.
+
+    Raises:
+        SearchError: Some are missing.
+    """
+    say(Event("search", "note", f"grid of {cells_words(cells)}"))
+    told = sorted(cells, key=lambda cell: cell.state == "done")[:CELLS_SHOWN]
+    rows = [{"state": c.state, "trials": len(c.trials), **c.config, "reason": c.reason or ""} for c in told]
+    show_table("grid", rows, "What became of the cells of the grid, those that are not done first")
+    require_whole(cells, f"study {shop.study.name}")
 
 
 def _summarise(shop: Workshop, result: SearchResult) -> None:

@@ -23,6 +23,8 @@ def definition(study: Study, space: Space, *, metric: str, direction: str, data:
     """
     free = {"trials", "epochs", "seconds", "lanes", "max_failures", "max_retries", "trial_timeout_s"}
     search = study.search.model_dump(mode="json", exclude=free)
+    # What a study does not use must not differ from a ledger that was begun before there was such a setting.
+    search = {key: value for key, value in search.items() if value not in (None, [])}
     return {
         "seed": study.seed,
         "model": study.model.model_dump(mode="json"),

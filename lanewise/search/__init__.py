@@ -6,12 +6,14 @@ as a `Trainer`. This folder is the only one that imports Optuna.
 """
 
 from lanewise.ledger import Report, TrialRecord
+from lanewise.search.cells import cells_words, grid_ledger, require_whole
+from lanewise.search.grid import Grid
 from lanewise.search.recorded import recorded_search
-from lanewise.search.records import LaneRequest, Progress, SearchResult, Strategy, Told, Trainer
+from lanewise.search.records import Cell, LaneRequest, Progress, SearchResult, Strategy, Told, Trainer
 from lanewise.search.run import search
 from lanewise.search.strategies import STRATEGIES
 
 __all__ = [
-    "STRATEGIES", "LaneRequest", "Progress", "Report", "SearchResult", "Strategy", "Told", "Trainer",
-    "TrialRecord", "recorded_search", "search",
+    "STRATEGIES", "Cell", "Grid", "LaneRequest", "Progress", "Report", "SearchResult", "Strategy", "Told",
+    "Trainer", "TrialRecord", "cells_words", "grid_ledger", "recorded_search", "require_whole", "search",
 ]  # fmt: skip

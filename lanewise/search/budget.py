@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lanewise.ledger import TrialRecord
 from lanewise.study import Search
+
+_SPENT = "the budget of "
+
+
+def cut_off(trial: TrialRecord) -> bool:
+    """Whether a trial was stopped because a budget was spent: with a larger one it would have gone on."""
+    return trial.state == "pruned" and (trial.reason or "").startswith(_SPENT)
 
 
 @dataclass(frozen=True)
@@ -19,16 +27,23 @@ class Budget:
         trials: Trials asked, duplicates included.
         epochs: Epochs trained, over all trials; never exceeded, but to let one trial complete.
         seconds: Wall-clock time; looked at between ticks, so exceeded by up to one.
+        planned: Trials that are asked for where their number is no budget: those of a grid.
     """
 
     trials: int | None
     epochs: int | None
     seconds: float | None
+    planned: int | None = None
 
     @classmethod
-    def of(cls, search: Search) -> Budget:
-        """The budgets of the study's `search` section."""
-        return cls(search.trials, search.epochs, search.seconds)
+    def of(cls, search: Search, planned: int | None = None) -> Budget:
+        """The budgets of the study's `search` section; of a grid, which fits into its trials, `planned` counts."""
+        return cls(None if planned is not None else search.trials, search.epochs, search.seconds, planned)
+
+    @property
+    def expected(self) -> int | None:
+        """How many trials there will be, as far as that can be said."""
+        return self.trials if self.planned is None else self.planned
 
     def another_trial(self, asked: int) -> bool:
         """Whether the number of trials leaves room for one more."""
@@ -37,9 +52,9 @@ class Budget:
     def spent_by(self, running: int, epochs: int, seconds: float) -> str | None:
         """Which budget one more epoch of `running` trials would exceed, in words."""
         if self.epochs is not None and epochs + running > self.epochs:
-            return f"the budget of {self.epochs} epochs is spent"
+            return f"{_SPENT}{self.epochs} epochs is spent"
         if self.seconds is not None and seconds >= self.seconds:
-            return f"the budget of {self.seconds:g} seconds is spent"
+            return f"{_SPENT}{self.seconds:g} seconds is spent"
         return None
 
     def share(self, trials: float, epochs: int, seconds: float) -> float:
@@ -48,5 +63,5 @@ class Budget:
         Args:
             trials: Trials done, running ones by their share of a full training.
         """
-        pairs = ((trials, self.trials), (epochs, self.epochs), (seconds, self.seconds))
+        pairs = ((trials, self.expected), (epochs, self.epochs), (seconds, self.seconds))
         return min(1.0, max((spent / limit for spent, limit in pairs if limit), default=0.0))

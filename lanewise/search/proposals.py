@@ -1,4 +1,4 @@
-"""The configuration of each trial: the default, the strategy's, a control draw, or a known one's duplicate.
+"""The configuration of each trial: the default, one enqueued, the strategy's, a control draw, or a duplicate.
 
 Called by the loop, calls a strategy; trains nothing. A proposal is a pure function of the study, the
 number and what was asked and told before.
@@ -6,14 +6,15 @@ number and what was asked and told before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from lanewise.parameter import Parameter
+from lanewise.search.grid import Grid
 from lanewise.search.random import trial_rng
 from lanewise.search.records import Strategy, Told
-from lanewise.space import Config, Space
+from lanewise.space import Config, Space, enqueued
 from lanewise.study import Study, Value
 
 # A strategy that repeats itself this often is in a small space: it gets an unseen configuration instead.
@@ -30,12 +31,14 @@ class Proposal:
         key: `Space.key` of the configuration.
         control: Its `lr` came from the un-narrowed range.
         duplicate_of: The earlier trial with the same key, which stands for it.
+        retry_of: The earlier trial with the same key, which failed; it is trained again, with a seed of its own.
     """
 
     config: Config
     key: str
     control: bool
     duplicate_of: int | None
+    retry_of: int | None = None
 
 
 class Proposals:
@@ -43,8 +46,11 @@ class Proposals:
 
     def __init__(self, study: Study, space: Space, strategy: Strategy) -> None:
         self._seed, self._space, self._strategy = study.seed, space, strategy
+        self._enqueued = enqueued(study, space)
+        self.grid = strategy if isinstance(strategy, Grid) else None
         narrowed = "lr" in space.parameters and space.parameters["lr"] != space.wide("lr")
-        self._control_share = study.lr_range.control_share if narrowed else 0.0
+        # A control draw would leave a hole in a grid.
+        self._control_share = study.lr_range.control_share if narrowed and self.grid is None else 0.0
 
     def propose(
         self, number: int, history: Sequence[Told], seen: Mapping[str, int], duplicates: int
@@ -58,18 +64,29 @@ class Proposals:
             duplicates: How many trials directly before this one were duplicates.
 
         Returns:
-            None where every configuration of the space has been tried.
+            None where every configuration of the space has been tried, or the strategy has none at this time.
         """
-        if number == 0:
-            return self._proposal(self._space.default(), False, seen)
+        if number <= len(self._enqueued):
+            config = self._enqueued[number - 1] if number else self._space.default()
+            return self._proposal(config, False, seen)
+        if self.grid is not None:
+            cell = self.grid.ask(number, history)
+            return None if cell is None else self._cell(cell, seen)
         if duplicates >= DUPLICATES_IN_A_ROW:
-            config = unseen(self._space, self._seed, number, seen)
-            return None if config is None else self._proposal(config, False, seen)
-        config = self._strategy.ask(number, history)
-        control = "lr" in config and self.is_control(number)
+            found = unseen(self._space, self._seed, number, seen)
+            return None if found is None else self._proposal(found, False, seen)
+        asked = self._strategy.ask(number, history)
+        if asked is None:
+            return None
+        control = "lr" in asked and self.is_control(number)
         if control:
-            config = self._space.active({**config, "lr": self._wide_lr(number)})
-        return self._proposal(config, control, seen)
+            asked = self._space.active({**asked, "lr": self._wide_lr(number)})
+        return self._proposal(asked, control, seen)
+
+    def _cell(self, cell: Config, seen: Mapping[str, int]) -> Proposal:
+        """A cell of the grid: it is asked for a second time only where it failed, and then trained again."""
+        proposal = self._proposal(cell, False, seen)
+        return replace(proposal, duplicate_of=None, retry_of=proposal.duplicate_of)
 
     def is_control(self, number: int) -> bool:
         """Whether this trial checks that narrowing `lr` lost nothing; drawn by number, never the default."""
@@ -96,37 +113,14 @@ def unseen(space: Space, study_seed: int, number: int, seen: Mapping[str, int]) 
         if space.key(config) not in seen:
             return config
     # One more than the known ones must hold an unknown one, so the walk is never longer than that.
-    for config in islice(_every(space, len(seen) + 1), len(seen) + 1):
+    limit = len(seen) + 1
+    for config in islice(space.product(lambda name: _values(space.parameters[name], limit)), limit):
         if space.key(config) not in seen:
-            return config
+            return space.active(config)
     return None
 
 
-def _every(space: Space, limit: int) -> Iterator[Config]:
-    """Every configuration once; of a continuous range, `limit` different values."""
-    names = tuple(space.parameters)
-
-    def walk(place: int, config: Config) -> Iterator[Config]:
-        if place == len(names):
-            yield space.active(config)
-        elif not space.is_active(names[place], config):
-            yield from walk(place + 1, config)
-        else:
-            for value in _values(space.parameters[names[place]], limit):
-                yield from walk(place + 1, {**config, names[place]: value})
-
-    return walk(0, {})
-
-
-def _values(parameter: Parameter, limit: int) -> Iterator[Value]:
-    if parameter.value is not None:
-        yield parameter.value
-    elif parameter.choices is not None:
-        yield from parameter.choices
-    elif parameter.low is not None and parameter.high is not None:
-        low, high = parameter.low, parameter.high
-        step = parameter.step or (1 if parameter.kind == "int" else None)
-        count = limit if step is None else round((high - low) / step) + 1
-        by = (high - low) / limit if step is None else step
-        for position in range(count):
-            yield min(low + position * by, high)  # 0.1 + 2 * 0.1 is above 0.3
+def _values(parameter: Parameter, limit: int) -> Iterable[Value]:
+    """Every value; `limit` different ones of a continuous range."""
+    every = parameter.every()
+    return parameter.spread(max(limit, 2)) if every is None else every

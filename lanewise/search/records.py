@@ -100,11 +100,12 @@ class Told:
 class Strategy(Protocol):
     """Proposes configurations."""
 
-    def ask(self, number: int, history: Sequence[Told]) -> Config:
+    def ask(self, number: int, history: Sequence[Told]) -> Config | None:
         """The configuration of a trial: a pure function of the study, `number` and `history`.
 
         It may be asked for one number more than once, each time with a longer history; only the last
-        answer is trained. What a strategy remembers between two calls may only save time.
+        answer is trained. What a strategy remembers between two calls may only save time. None where there
+        is nothing left to try: the search ends when its running trials have.
 
         Args:
             number: Trial number, from 1 (trial 0 is the default).
@@ -180,6 +181,30 @@ class Progress:
     replayed: bool = False
 
 
+CellState = Literal["done", "pruned", "retrying", "impossible", "missing"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid.
+
+    Args:
+        config: Every active hyperparameter, fixed ones included.
+        state: `done`: trained to its end. `pruned`: stopped because it was behind. `retrying`: it failed, and is
+            to be trained again. `impossible`: it failed every time. `missing`: not tried, still running, or cut
+            off by a budget.
+        trials: Numbers of the trials that trained it and ended, first to last.
+        value: Of the last one; None where it failed or there is none.
+        reason: Why the last one was pruned or failed.
+    """
+
+    config: Config
+    state: CellState
+    trials: tuple[int, ...] = ()
+    value: float | None = None
+    reason: str | None = None
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a search found.
@@ -195,6 +220,7 @@ class SearchResult:
         space: The space searched, as JSON.
         ending: Why it ended, in words.
         rounds: Of a strategy in rounds, every one of them.
+        grid: What became of every cell of a grid; None for other strategies.
     """
 
     metric: str
@@ -209,3 +235,4 @@ class SearchResult:
     space: Mapping[str, Any] = field(repr=False)
     ending: str
     rounds: tuple[Round, ...] = ()
+    grid: tuple[Cell, ...] | None = None

@@ -17,6 +17,7 @@ from lanewise.errors import SearchError
 from lanewise.ledger import Report, State, TrialRecord, curve_row
 from lanewise.pruning import Asha, Direction, better, rungs, spare
 from lanewise.search.budget import Budget
+from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposal, Proposals
 from lanewise.search.random import trial_seed
 from lanewise.search.records import InRounds, LaneRequest, Progress, SearchResult, Told, Trainer
@@ -132,7 +133,8 @@ class _Loop:
         self._metric, self._direction = metric, direction
         self._strategy = STRATEGIES[study.search.strategy](study, space, direction)
         self._proposals = Proposals(study, space, self._strategy)
-        self._budget = Budget.of(study.search)
+        grid = self._proposals.grid
+        self._budget = Budget.of(study.search, len(grid.planned) if grid else None)
         self._asha = Asha(study.search.rung_factor, direction)
         first, factor = study.search.rung_first, study.search.rung_factor
         epochs = rungs(first, factor, study.train.epochs) if study.search.pruner == "asha" else ()
@@ -172,7 +174,7 @@ class _Loop:
         """
         row = longest = 0
         for trial in self._trials:  # by number: at the start the fast failures of many lanes come first
-            if trial.proposal.duplicate_of is None:
+            if trial.proposal.duplicate_of is None and trial.proposal.retry_of is None:
                 row = row + 1 if trial.state == "failed" else 0
                 longest = max(longest, row)
         limit = self._study.search.max_failures
@@ -197,11 +199,12 @@ class _Loop:
         """The result of a search that is over."""
         best = self._best([trial for trial in self._trials if trial.state == "complete"])
         assert best is not None  # else the search has given up
+        trials, grid = tuple(trial.record() for trial in self._trials), self._proposals.grid
         return SearchResult(
             metric=self._metric,
             direction=self._direction,
             best=best.number,
-            trials=tuple(trial.record() for trial in self._trials),
+            trials=trials,
             epochs_spent=self._epochs,
             epochs_full=self._epochs_full(),
             seconds=self._seconds,
@@ -210,6 +213,7 @@ class _Loop:
             space=self._space.to_json(),
             ending=self._ending or self._spent(),
             rounds=self._strategy.rounds(self._history()) if isinstance(self._strategy, InRounds) else (),
+            grid=grid_ledger(grid, trials) if grid else None,
         )
 
     def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
@@ -227,7 +231,10 @@ class _Loop:
                 number, self._history(), self._seen, self._duplicates_in_a_row()
             )
             if proposal is None:
-                self._ending = f"every configuration of the space was tried: there are {len(self._seen)}"
+                self._full = self._retries_may_come()  # then it is asked again when a trial has ended
+                if not self._full:
+                    what = "cell of the grid" if self._proposals.grid else "configuration of the space"
+                    self._ending = f"every {what} was tried: there are {self._tried()}"
                 break
             seed = trial_seed(self._study.seed, number, "lane")
             trial = _Trial(number, proposal, seed, self._seconds, self._ticks)
@@ -250,6 +257,14 @@ class _Loop:
             )
         self._lanes = max(self._lanes, len(self._running))
         return started
+
+    def _retries_may_come(self) -> bool:
+        """Whether a running trial would be asked for again if it failed."""
+        return self._proposals.grid is not None and bool(self._running)
+
+    def _tried(self) -> int:
+        grid = self._proposals.grid
+        return len(grid.cells) if grid else len(self._seen)
 
     def _spent(self) -> str:
         """Which budget is spent to the point where nothing runs and no trial more fits."""
@@ -376,8 +391,8 @@ class _Loop:
         full = self._study.train.epochs
         originals = (trial for trial in self._trials if trial.proposal.duplicate_of is None)
         known = sum(trial.epochs if trial.state in ("complete", "failed") else full for trial in originals)
-        limit = self._budget.trials
-        to_ask = 0 if limit is None or self._ending is not None else limit - len(self._trials)
+        limit = self._budget.expected
+        to_ask = 0 if limit is None or self._ending is not None else max(0, limit - len(self._trials))
         return known + full * to_ask
 
     def _progress(self, started: Sequence[_Trial], reports: Sequence[Report]) -> Progress:

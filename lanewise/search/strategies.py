@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from lanewise.pruning import Direction
+from lanewise.search.grid import Grid
 from lanewise.search.iterative import Iterative
 from lanewise.search.random import RandomSearch
 from lanewise.search.records import Strategy
@@ -18,6 +19,7 @@ from lanewise.space import Space
 from lanewise.study import Study
 
 STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
+    "grid": Grid,
     "iterative": Iterative,
     "random": RandomSearch,
     "sobol": Sobol,

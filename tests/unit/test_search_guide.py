@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 from lanewise.data import prepare
@@ -13,6 +14,7 @@ from lanewise.search.lanes import SearchLanes
 from lanewise.space import Space, build_space
 from lanewise.study import load_study
 from lanewise.trainer import Trainer, choose_device, lane_count
+from tasks.check import check_study
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "search.md"
 
@@ -45,3 +47,16 @@ def test_iterative_random(tmp_path: Path) -> None:
     assert first == (1e-5, 0.1) and last[1] / last[0] < 1e3  # of its four decades one at least is gone
     default = result.trials[0].value
     assert default is not None and (result.trials[result.best].value or 0.0) >= default
+
+
+def test_grid(tmp_path: Path) -> None:
+    """Its cells, its size as the guide quotes it, and the default among them."""
+    result = searched("Grid", tmp_path)
+    said = [f"    {line}" for line in check_study(tmp_path / "study.yaml", {}) if line.startswith("grid")]
+    assert said == [line for line in GUIDE.read_text().splitlines() if line.startswith("    grid")]
+    by_hand = {*product(["adamw"], [1e-3, 1e-2, 1e-1], [None], [16, 32])}
+    by_hand |= {*product(["sgd"], [1e-3, 1e-2, 1e-1], [0.0, 0.9], [16, 32])}
+    names = ("optimizer", "lr", "momentum", "width")
+    assert result.grid is not None and {tuple(c.config.get(n) for n in names) for c in result.grid} == by_hand
+    assert len(result.trials) == len(by_hand) == 18 and {c.state for c in result.grid} <= {"done", "pruned"}
+    assert tuple(result.trials[0].config.get(n) for n in names) == ("adamw", 1e-3, None, 32)

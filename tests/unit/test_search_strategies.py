@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -13,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
+from lanewise.errors import StudyError
 from lanewise.search import STRATEGIES, Told
 from lanewise.search.budget import Budget
 from lanewise.search.proposals import DUPLICATES_IN_A_ROW, Proposals, unseen
 from lanewise.search.random import trial_rng, trial_seed
 from lanewise.space import Config, Space, build_space
-from lanewise.study import Study
+from lanewise.study import Study, load_study
 
 NETWORK: dict[str, Any] = {
     "width": {"low": 16, "high": 256, "log": True},
@@ -33,7 +35,10 @@ CONDITIONAL = {"optimizer": ["sgd", "adamw"], "momentum": {"low": 0.5, "high": 0
 
 def a_study(strategy: str = "tpe", **changes: Any) -> Study:
     base = {"name": "s", "seed": 5, "data": {"source": "sklearn:digits"}, "space": CONDITIONAL}
-    return Study.model_validate(base | {"search": {"strategy": strategy, "startup": 4}} | changes)
+    # A grid of two points has 3,456 cells in `a_space`.
+    return Study.model_validate(
+        base | {"search": {"strategy": strategy, "startup": 4, "grid_points": 2}} | changes
+    )
 
 
 def a_space(study: Study) -> Space:
@@ -71,19 +76,22 @@ def asked(
     **changes: Any,
 ) -> Config:
     study = a_study(strategy, **changes)
-    return STRATEGIES[strategy](study, a_space(study), direction).ask(number, history)
+    answer = STRATEGIES[strategy](study, a_space(study), direction).ask(number, history)
+    assert answer is not None
+    return answer
 
 
 # --- the contract, for every strategy
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@given(number=st.integers(1, 10_000), told=st.integers(0, 25), seed=st.integers(0, 2**32 - 1))
+@given(number=st.integers(1, 3_400), told=st.integers(0, 25), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=15, deadline=None)
 def test_proposals_are_legal_complete_and_plain(name: str, number: int, told: int, seed: int) -> None:
     study = a_study(name, seed=seed)
     space = a_space(study)
     config = STRATEGIES[name](study, space, "minimize").ask(number, a_history(space, told))
+    assert config is not None
     assert space.contains(config) and space.active(config) == config
     assert ("momentum" in config) == (config["optimizer"] == "sgd")
     assert all(type(value) in (int, float, str, bool) for value in config.values())
@@ -155,10 +163,9 @@ def test_a_fixed_space_has_one_answer(name: str) -> None:
     )
     space = build_space(study, {}, {})
     history = [Told(n, space.default(), "complete", 1.0, 5, ()) for n in range(3)]
-    assert STRATEGIES[name](study, space, "minimize").ask(3, history) == space.default() | {
-        "lr": 0.1,
-        "weight_decay": 0.0,
-    }
+    only = space.default() | {"lr": 0.1, "weight_decay": 0.0}
+    answer = STRATEGIES[name](study, space, "minimize").ask(3, history)
+    assert answer == (None if name == "grid" else only)  # a grid has no cell left then
 
 
 # --- random
@@ -415,6 +422,82 @@ def test_the_rest_of_a_large_discrete_space_is_found_where_draws_fail() -> None:
     seen = {key: n for n, key in enumerate(keys) if n != 1234}
     config = unseen(space, 0, 1, seen)
     assert config is not None and config["plateau_patience"] == 1234
+
+
+# --- enqueued configurations
+
+
+def with_enqueued(tmp_path: Path, *lines: str, strategy: str = "random") -> tuple[Study, Space]:
+    path = tmp_path / "study.yaml"
+    space = "space: {optimizer: [sgd, adamw], momentum: {low: 0.5, high: 0.99}, clip: 0.0}\n"
+    entries = "".join(f"    - {line}\n" for line in lines)
+    text = (
+        f"data: {{source: 'sklearn:digits'}}\n{space}search:\n  strategy: {strategy}\n  enqueue:\n{entries}"
+    )
+    path.write_text(text)
+    study = load_study(path)
+    return study, a_space(study)
+
+
+@pytest.mark.parametrize("strategy", ["random", "tpe"])
+def test_enqueued_configurations_come_after_the_default_and_are_completed_by_it(
+    tmp_path: Path, strategy: str
+) -> None:
+    lines = (
+        "{lr: 0.01, width: 32}",
+        "{optimizer: sgd}",
+        "{optimizer: sgd, momentum: 0.7, dropout: 0.30000001}",
+    )
+    study, space = with_enqueued(tmp_path, *lines, strategy=strategy)
+    asking = proposals(space, study)
+    configs = [p.config for n in range(5) if (p := asking.propose(n, [], {}, 9)) is not None]
+    default = space.default()
+    sgd = {k: v for k, v in default.items() if k not in ("beta1", "beta2", "eps")} | {"optimizer": "sgd"}
+    assert configs[0] == default
+    assert configs[1] == default | {"lr": 0.01, "width": 32}
+    assert configs[2] == sgd | {"momentum": 0.9, "nesterov": False}
+    assert configs[3] == sgd | {
+        "momentum": 0.7,
+        "nesterov": False,
+        "dropout": 0.3,
+    }  # on the grid of its steps
+    strategy_itself = STRATEGIES[strategy](study, space, "minimize")
+    assert proposals(space, study).propose(4, [], {}, 0).config == strategy_itself.ask(4, [])  # type: ignore[union-attr]
+
+
+def test_enqueued_configurations_are_no_control_draws(tmp_path: Path) -> None:
+    study, space = with_enqueued(tmp_path, *["{lr: 0.01}"] * 40)
+    asking = proposals(space.narrow("lr", 1e-3, 2e-3), study)
+    found = [asking.propose(n, [], {}, 0) for n in range(1, 41)]
+    assert all(p is not None and p.config["lr"] == 0.01 and not p.control for p in found)
+
+
+ENQUEUED_ERRORS = {
+    "{lrr: 0.1}": "6:8: unknown hyperparameter `lrr`, did you mean `lr`?",
+    "{lr: 0.5}": "6:8: `lr` cannot be enqueued with this value\n  given: 0.5\n  rule:  `lr` is 1e-05 .. 0.1",
+    "{width: 31.5}": "6:8: `width` cannot be enqueued with this value",
+    "{skip: 1}": "6:8: `skip` cannot be enqueued with this value\n  given: 1\n  rule:  `skip` is one of true, false",
+    "{clip: 0.1}": "6:8: `clip` cannot be enqueued with this value\n  given: 0.1\n  rule:  `clip` is always 0.0",
+    "{lr: 0.1, momentum: 0.6}": "6:17: `momentum` has no effect in this configuration\n  given: optimizer is adamw\n"
+    "  rule:  `momentum` is used only with optimizer: sgd or rmsprop\n"
+    "  do:    remove `momentum`, or add `optimizer: sgd`",
+    "{lr: [0.1]}": "6:8: `search.enqueue[0].lr`: a list where a single value belongs",
+    "0.1": "`search.enqueue[0]` is not legal",
+}
+
+
+@pytest.mark.parametrize("line", ENQUEUED_ERRORS)
+def test_a_wrong_enqueued_value_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        with_enqueued(tmp_path, line)
+    assert ENQUEUED_ERRORS[line] in str(caught.value).replace(f"{tmp_path / 'study.yaml'}:", "")
+
+
+def test_more_enqueued_than_trials_is_refused() -> None:
+    search = {"trials": 3, "enqueue": [{"lr": 0.1}] * 2}
+    assert len(a_study(search=search).search.enqueue) == 2  # the default and both
+    with pytest.raises(ValueError, match="2 configurations in `enqueue` for 2 trials"):
+        a_study(search=search | {"trials": 2})
 
 
 # --- budget

@@ -1,0 +1,129 @@
+"""The study's section `data`: where the rows come from and how they are read; a part of the study, which re-exports it.
+
+It reads no rows: data/ does.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lanewise.fields import Int, Real, Section, Text, wrong
+
+
+class Data(Section):
+    """Where the rows come from and how they are read, checked and split."""
+
+    source: Text = Field(
+        description="A file, relative to the study file; or `sklearn:digits`; or `pkg.module:function`.",
+        examples=["penguins.csv", "sklearn:digits", "mypackage.tables:load"],
+    )
+    target: Text | None = Field(
+        default=None, description="Column to predict. Needed for every source but `sklearn:...`."
+    )
+    task: Literal["auto", "binary", "multiclass", "regression"] = Field(
+        default="auto", description="Kind of target; auto decides by the target's type and number of values."
+    )
+    drop: tuple[Text, ...] = Field(default=(), description="Columns that are not used.")
+    types: dict[str, Literal["number", "category", "date"]] = Field(
+        default={}, description="Column -> type, where the detected type is wrong."
+    )
+    separator: str = Field(
+        default="auto", description="Character between columns of a text file; auto detects it."
+    )
+    encoding: str = Field(
+        default="auto", description="Text encoding of the file, such as utf-8 or cp1252; auto detects it."
+    )
+    decimal: Literal["auto", ".", ","] = Field(default="auto", description="Decimal sign of a text file.")
+    missing_target: Literal["error", "drop"] = Field(
+        default="error",
+        description="Rows without a target: refuse the data, or drop the rows and count them.",
+    )
+    infinite: Literal["error", "clip"] = Field(
+        default="error",
+        description="Infinite numbers: refuse the data, or clip to the largest finite training value.",
+    )
+    group: Text | None = Field(
+        default=None, description="Column whose equal values stay on one side of every split."
+    )
+    time: Text | None = Field(
+        default=None, description="Column that orders the rows; training rows come before the others."
+    )
+    split: Literal["auto", "stratified", "random", "group", "time"] = Field(
+        default="auto",
+        description="How rows are split; auto: by time or group if given, else stratified or random.",
+    )
+    test: Real = Field(
+        default=0.2, gt=0, lt=1, description="Share of all rows that is sealed as the test set."
+    )
+    valid: Real = Field(
+        default=0.25, gt=0, lt=1, description="Share of the remaining rows that validates the trials."
+    )
+    numbers: Literal["standard", "quantile"] = Field(
+        default="standard",
+        description="Scaling of numbers: zero mean and unit variance, or quantiles of a normal distribution.",
+    )
+    max_bytes: Int = Field(default=2 * 2**30, ge=1, description="Largest source that is read, in bytes.")
+    max_rows: Int | None = Field(
+        default=None, ge=10, description="Largest number of rows that is accepted; empty: no limit."
+    )
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value != "auto" and len(value) != 1:
+            raise wrong(
+                "the separator is not one character", "one character, or auto", r'write "," or ";" or "\t"'
+            )
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, value: str) -> str:
+        try:
+            if value != "auto":
+                codecs.lookup(value)
+                "a".encode(value)  # refuses codecs that do not make text, such as base64
+        except (LookupError, ValueError):
+            raise wrong(
+                "unknown encoding", "a text encoding Python knows, or auto", "write utf-8 or cp1252"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Data:
+        used = {"target": self.target, "group": self.group, "time": self.time}
+        if self.target is None and not self.source.startswith("sklearn:"):
+            raise wrong(
+                "`target` is missing", "every source but `sklearn:...` needs it", "add `target: <column>`"
+            )
+        for key, column in used.items():
+            if column is not None and column in self.drop:
+                raise wrong(
+                    f"`drop` names the {key} column",
+                    f"the {key} column is needed",
+                    "take it out of `drop`",
+                    "drop",
+                )
+            if key != "target" and column is not None and column == self.target:
+                raise wrong(
+                    f"`{key}` is the target",
+                    f"{key} and target are different columns",
+                    "name another column",
+                    key,
+                )
+        for kind in ("group", "time"):
+            if self.split == kind and used[kind] is None:
+                raise wrong(
+                    f"`split: {kind}` without `{kind}`",
+                    f"it needs the {kind} column",
+                    f"add `{kind}: <column>`",
+                    "split",
+                )
+        if self.separator == self.decimal != "auto":
+            raise wrong(
+                "separator and decimal are the same", "they differ", "correct one of the two", "decimal"
+            )
+        return self
