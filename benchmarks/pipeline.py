@@ -12,7 +12,7 @@ from lanewise.lr_range import LRCurve
 from lanewise.lr_range import run as run_lr_range
 from lanewise.metrics import find_metric
 from lanewise.model import resolve
-from lanewise.refit import FittedModel, TestResult, full_split, open_and_score, refit
+from lanewise.refit import FittedModel, TestResult, open_and_score, refit
 from lanewise.search import SearchResult, search
 from lanewise.search.lanes import SearchLanes
 from lanewise.space import build_space
@@ -61,7 +61,7 @@ def run(study: Study, dataset: Dataset, seal: Seal | None) -> Outcome:
         confidence=study.evaluate.confidence,
         seed=study.seed,
     )
-    train_full = full_trainer(study, network, dataset, full_split(dataset))
+    train_full = full_trainer(study, network, dataset)
     models = {}
     for name in dict.fromkeys((judged.winner, "default")):
         candidate = judged.candidate(name)

@@ -29,6 +29,7 @@ def show_pages(mlflow_port: int, prefect_port: int, uri: str | None, *, say: Cal
     """
     defaults = Tracking()
     home = Path(defaults.home).absolute()
+    home.mkdir(parents=True, exist_ok=True, mode=0o755)
     store = uri or str(defaults.uri)
     prefect = LocalServer(home / "prefect", port=prefect_port, ui=True)
     log_path = home / "mlflow-server.log"

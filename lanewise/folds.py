@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,27 +34,39 @@ MOST_BYTES = 2 << 30  # of averaged predictions, which are kept for every epoch
 
 
 def fold_trainer(
-    study: Study, network: Network, dataset: Dataset, finished: FinishedLanes | None = None
+    study: Study,
+    network: Network,
+    dataset: Dataset,
+    finished: FinishedLanes | None = None,
+    ticked: Callable[[], None] | None = None,
 ) -> Callable[[Sequence[Job]], Trained]:
     """The function `evaluate` trains with.
 
     Args:
         finished: Where folds that ended are kept for a call that is cut off; not used for averages.
+        ticked: As for `Trainer`.
     """
-    if study.registration.members > 1:
-        return lambda jobs: _averages(study, network, dataset, jobs)
-    return lambda jobs: _singles(study, network, dataset, finished, jobs)
+
+    def train(jobs: Sequence[Job]) -> Trained:
+        splits = list({split.name: split for _, _, split in jobs}.values())
+        lanes = MOST_LANES[choose_device(study)]
+        trainer = Trainer(study, network, dataset, splits, lanes=lanes, ticked=ticked)
+        place = {split.name: i for i, split in enumerate(splits)}
+        if study.registration.members > 1:
+            return _averages(trainer, place, jobs)
+        return _singles(trainer, place, jobs, finished)
+
+    return train
 
 
 def _singles(
-    study: Study, network: Network, dataset: Dataset, finished: FinishedLanes | None, jobs: Sequence[Job]
+    trainer: Trainer, place: Mapping[str, int], jobs: Sequence[Job], finished: FinishedLanes | None
 ) -> Trained:
     """Train every fold twice: to find its best epoch, then to the one epoch the folds agree on.
 
     Those outputs are scored: each fold at its own best epoch would flatter the configuration whose scores
     jump most from epoch to epoch.
     """
-    trainer, place = _trainer(study, network, dataset, jobs)
     first = trainer.train_all(
         [trainer.lane(i, config, seed, split=place[s.name]) for i, (config, seed, s) in enumerate(jobs)],
         finished,
@@ -82,7 +94,7 @@ def _singles(
     return found
 
 
-def _averages(study: Study, network: Network, dataset: Dataset, jobs: Sequence[Job]) -> Trained:
+def _averages(trainer: Trainer, place: Mapping[str, int], jobs: Sequence[Job]) -> Trained:
     """Train all members of every fold to the end, then choose the epoch by the average of their predictions.
 
     An average gains from longer training than any of its members, so theirs would be the wrong epoch.
@@ -90,8 +102,8 @@ def _averages(study: Study, network: Network, dataset: Dataset, jobs: Sequence[J
     Raises:
         StudyError: The predictions of all epochs do not fit into memory.
     """
+    study, dataset = trainer.study, trainer.dataset
     members, epochs = study.registration.members, study.train.epochs
-    trainer, place = _trainer(study, network, dataset, jobs)
     shapes = [(epochs, len(split.valid), dataset.n_outputs) for _, _, split in jobs]
     size = 4 * sum(map(math.prod, shapes))
     if size > MOST_BYTES:
@@ -127,8 +139,10 @@ def _averages(study: Study, network: Network, dataset: Dataset, jobs: Sequence[J
     for i, (config, _, _) in enumerate(jobs):
         key = _text(config)
         own, seen[key] = best[key][seen[key]], seen[key] + 1
-        at = shared_epoch(best[key]) - 1
-        found.append((None, 0) if i in failed else (_outputs(dataset, averages[i][at]), own))
+        if i in failed:
+            found.append((None, 0))
+        else:
+            found.append((_outputs(dataset, averages[i][shared_epoch(best[key]) - 1]), own))
     return found
 
 
@@ -144,15 +158,6 @@ def shared_epoch(best_epochs: Sequence[int]) -> int:
             "a configuration has no best epoch in any fold", rule="its loss stays finite in one fold"
         )
     return math.ceil(float(np.median(found)))
-
-
-def _trainer(
-    study: Study, network: Network, dataset: Dataset, jobs: Sequence[Job]
-) -> tuple[Trainer, dict[str, int]]:
-    """A trainer for the splits of all jobs, and the index of each by its name."""
-    splits = list({split.name: split for _, _, split in jobs}.values())
-    trainer = Trainer(study, network, dataset, splits, lanes=MOST_LANES[choose_device(study)])
-    return trainer, {split.name: i for i, split in enumerate(splits)}
 
 
 def _reports(trainer: Trainer, lanes: Sequence[Lane]) -> Iterator[Report]:

@@ -19,12 +19,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lanewise.data import Split
 from lanewise.errors import SearchError
 from lanewise.fitted import FittedModel
 from lanewise.intervals import Interval, bootstrap_intervals, no_interval, point
 from lanewise.metrics import metrics_for, resampled_scores, undefined
 from lanewise.model import Network
+from lanewise.trainer import full_split
 
 if TYPE_CHECKING:
     from lanewise.data import Dataset
@@ -34,7 +34,6 @@ __all__ = [
     "FittedModel",
     "TestResult",
     "TrainFull",
-    "full_split",
     "member_seeds",
     "open_and_score",
     "refit",
@@ -95,15 +94,6 @@ class TestResult:
             fields[name] = {metric: Interval(**found) for metric, found in record[name].items()}
         fields["difference"] = Interval(**record["difference"])
         return cls(**fields)
-
-
-def full_split(dataset: Dataset) -> Split:
-    """All development rows to train on; the first stands in as validation row and decides nothing.
-
-    For the engine, which scores every epoch and so needs a row; `Dataset.everything` has none.
-    """
-    rows = np.arange(len(dataset.target), dtype=np.int64)
-    return Split("all", rows, rows[:1])
 
 
 def member_seeds(seed: int, members: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lanewise.data import one_hot
+from lanewise.data import Split, one_hot
 from lanewise.engine import Engine, Goal, Lane, LaneResult, LaneState, Report, SplitTensors
 from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
@@ -23,7 +23,7 @@ from lanewise.study import Study, training_defaults
 
 if TYPE_CHECKING:
     from lanewise.checkpoints import FinishedLanes
-    from lanewise.data import Arrays, Dataset, Layout, Split
+    from lanewise.data import Arrays, Dataset, Layout
     from lanewise.model import Network
     from lanewise.space import Config
 
@@ -83,6 +83,7 @@ class Trainer:
         dataset: The development rows.
         splits: The splits trials may name by index; None is the search's own holdout.
         lanes: Most lanes at once; None follows the study.
+        ticked: Called after every tick, for who waits for a sign of life.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Trainer:
         splits: Sequence[Split] | None = None,
         *,
         lanes: int | None = None,
+        ticked: Callable[[], None] | None = None,
     ) -> None:
         prepare_torch(study)
+        self._ticked = ticked
         self.study, self.network, self.dataset = study, network, dataset
         self.device = choose_device(study)
         self.splits = list(splits) if splits is not None else [dataset.holdout]
@@ -209,6 +212,8 @@ class Trainer:
     def tick(self) -> list[Report]:
         """One epoch of every active lane, reports in the order the lanes were added."""
         reports = {r.key: r for engine in self._engines.values() if engine.active for r in engine.tick()}
+        if self._ticked is not None:
+            self._ticked()
         self._keys = [k for k in self._keys if k in reports]
         return [reports[k] for k in self._keys]
 
@@ -258,13 +263,26 @@ def rows_of(split: Split) -> str:
     return hashlib.sha256(split.train.tobytes() + b"/" + split.valid.tobytes()).hexdigest()[:16]
 
 
+def full_split(dataset: Dataset) -> Split:
+    """All development rows to train on; the first stands in as validation row and decides nothing.
+
+    For the engine, which scores every epoch and so needs a row; `Dataset.everything` has none.
+    """
+    rows = np.arange(len(dataset.target), dtype=np.int64)
+    return Split("all", rows, rows[:1])
+
+
 def full_trainer(
-    study: Study, network: Network, dataset: Dataset, split: Split, finished: FinishedLanes | None = None
+    study: Study,
+    network: Network,
+    dataset: Dataset,
+    finished: FinishedLanes | None = None,
+    ticked: Callable[[], None] | None = None,
 ) -> Callable[[Config, Sequence[int], int], list[dict[str, torch.Tensor]]]:
     """The function `refit` trains with: the members are lanes, stopped after the given epoch of the plan."""
 
     def train(config: Config, seeds: Sequence[int], epochs: int) -> list[dict[str, torch.Tensor]]:
-        trainer = Trainer(study, network, dataset, [split], lanes=len(seeds))
+        trainer = Trainer(study, network, dataset, [full_split(dataset)], lanes=len(seeds), ticked=ticked)
         plan = max(epochs, study.train.epochs)
         lanes = [
             trainer.lane(i, config, seed, epochs=plan, stop=epochs, patience=0, keep_best=False, scored=False)

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from lanewise.evaluate import choose_contenders, evaluate
-from lanewise.folds import fold_trainer
 from lanewise.judge import Evaluation
 from lanewise.ledger import TrialRecord
 from tasks.artifacts import show_table
 from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.own_process import fold_training
 from tasks.prepare import same_rows
 from tasks.progress import Event, interruptible, say
 from tasks.stage_task import Made, stage_task
@@ -22,7 +22,7 @@ def trials_of(searched: StageResult) -> list[TrialRecord]:
     return [TrialRecord(**trial) for trial in searched.result["trials"]]
 
 
-@stage_task("evaluate", reads=("model", "train", "evaluate"))
+@stage_task("evaluate", reads=("model", "train", "evaluate", "registration.members"))
 def cross_validate(job: Job, prepared: StageResult, searched: StageResult) -> Made:
     """Train every contender on every fold and name the winner."""
     shop = workshop(job)
@@ -39,19 +39,18 @@ def cross_validate(job: Job, prepared: StageResult, searched: StageResult) -> Ma
             f"{len(contenders)} configurations on {len(splits)} folds: {lanes} trainings",
         )
     )
-    finished = shop.finished_lanes("evaluate")
     with interruptible():
         found = evaluate(
             dataset,
             contenders,
             splits,
-            fold_trainer(study, shop.network, dataset, finished),
+            fold_training(shop),
             folds=wanted.folds,
             baselines=wanted.baselines,
             confidence=wanted.confidence,
             seed=study.seed,
         )
-    finished.remove()
+    shop.finished_lanes("evaluate").remove()
     for warning in found.warnings:
         say(Event("evaluate", "note", warning))
     _track(shop, found, [split.name for split in splits])

@@ -8,6 +8,7 @@ process at a time. Nothing here trains.
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,7 +149,11 @@ class Workshop:
         """Trainings of a stage that was cut off; they count while study, rows and code are the same."""
         from lanewise.checkpoints import FinishedLanes
 
-        return FinishedLanes(self.records / "finished" / stage, self.context)
+        return FinishedLanes(*self.kept(stage))
+
+    def kept(self, stage: str) -> tuple[Path, str]:
+        """Where they lie, and all that they depend on."""
+        return self.records / "finished" / stage, self.context
 
     def ended_runs(self) -> frozenset[str]:
         """Keys of the runs that MLflow was told the end of, by whichever process, abandoned ones left out."""
@@ -239,7 +244,7 @@ def opened(job: Job) -> Iterator[Workshop]:
     """
     study = load_study(job.study, dict(job.overrides))
     shop = Workshop(job, study)
-    with _held(shop.folder / LOCK), noted(shop.folder) as shop.cut_off:
+    with _held(shop.home, shop.folder / LOCK), noted(shop.folder) as shop.cut_off:
         fault("holding_lock")
         _open[job] = shop
         failed: str | None = None
@@ -271,10 +276,22 @@ def storage_error(error: OSError, home: Path) -> TrackingError:
     )  # fmt: skip
 
 
+def _private(home: Path) -> None:
+    """Make the home, and refuse one that everyone may write: what lies there decides what is trained and loaded."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o755)
+    mode = home.stat().st_mode
+    if mode & stat.S_IWOTH:
+        raise StudyError(
+            "everyone may write into the home of the study", where=home, given=f"mode {stat.S_IMODE(mode):o}",
+            rule="written by its owner, or its group", remedy=f"chmod o-w {home}",
+        )  # fmt: skip
+
+
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _held(home: Path, path: Path) -> Iterator[None]:
     """Hold the study's lock, which a dying process gives back."""
     try:
+        _private(home)
         file = hold(path)
     except OSError as error:
         if error.errno in FULL:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from lanewise import lr_range
 from lanewise.lr_range import LRCurve
 from lanewise.report import Records, picture_png
 from lanewise.space import Space
-from lanewise.trainer import Trainer
 from tasks.artifacts import show_picture
 from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.own_process import range_test
 from tasks.prepare import same_rows
 from tasks.progress import Event, interruptible, say
 from tasks.stage_task import Made, stage_task
@@ -34,10 +33,9 @@ def ramp(job: Job, prepared: StageResult) -> Made:
     told = shop.tracker.told(key, shop.context)
     if not told:
         shop.tracker.start_run(key, stage="lr_range", parent=PIPELINE, tags=shop.tags(), content=shop.context)
-    trainer = Trainer(shop.study, shop.network, shop.prepared.dataset)
     with interruptible():
-        curve = lr_range.run(trainer, shop.space)
-    for text in [*curve.warnings, *trainer.notes]:
+        curve, notes = range_test(shop)
+    for text in [*curve.warnings, *notes]:
         say(Event("lr_range", "note", text))
     files = {}
     picture = picture_png("lr_range", Records(lr_curve=asdict(curve)))

@@ -1,18 +1,32 @@
 """The child process for a network the user wrote, as a job needs it; for the stages that try or train one.
 
-A network that comes with Lanewise needs none. What runs in the child is lanewise.search.worker's.
+A network that comes with Lanewise needs none: it trains in this process. What runs in the child is
+lanewise.search.worker's.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
+from lanewise import lr_range
 from lanewise.errors import ModelError
+from lanewise.folds import Job as Fold
+from lanewise.folds import Trained, fold_trainer
+from lanewise.lr_range import LRCurve
 from lanewise.search.causes import LaneProcessError
 from lanewise.search.child import ChildLanes
-from lanewise.trainer import choose_device, lane_count
+from lanewise.search.whole_stages import read_folds, read_refit
+from lanewise.trainer import Trainer, choose_device, full_trainer, lane_count
+from tasks.progress import Event, say
 
 if TYPE_CHECKING:
+    from lanewise.evaluate import TrainFolds
+    from lanewise.refit import State, TrainFull
+    from lanewise.space import Config
     from tasks.job import Workshop
 
 SMOKE_LIMIT_S = 120.0
@@ -54,3 +68,88 @@ def smoke_in_child(shop: Workshop) -> int:
         ) from error
     finally:
         child.close()
+
+
+def range_test(shop: Workshop) -> tuple[LRCurve, list[str]]:
+    """The range test's curve, and notes on how it ran."""
+    if not needs_child(shop):
+        trainer = Trainer(shop.study, shop.network, shop.prepared.dataset)
+        return lr_range.run(trainer, shop.space), trainer.notes
+    try:
+        with closing(_stage_lanes(shop)) as child:
+            found = child.stage("ramp")
+    except LaneProcessError as error:
+        return LRCurve({}, None, [f"the range test was cut off, {error}; the declared range of lr is used"]), []
+    return LRCurve.from_json(found["curve"]), found["notes"]
+
+
+def fold_training(shop: Workshop) -> TrainFolds:
+    """The function that cross-validation trains with."""
+    if needs_child(shop):
+        return partial(_folds_in_child, shop)
+    return fold_trainer(shop.study, shop.network, shop.prepared.dataset, shop.finished_lanes("evaluate"))
+
+
+def refit_training(shop: Workshop) -> TrainFull:
+    """The function that the refit trains with."""
+    if needs_child(shop):
+        return partial(_refit_in_child, shop)
+    return full_trainer(shop.study, shop.network, shop.prepared.dataset, shop.finished_lanes("register"))
+
+
+def _stage_lanes(shop: Workshop) -> ChildLanes:
+    study = shop.study
+    return child_lanes(shop, lane_count(study, choose_device(study)), study.search.trial_timeout_s)
+
+
+def _kept(shop: Workshop, stage: str) -> tuple[str, str]:
+    folder, context = shop.kept(stage)
+    return str(folder), context
+
+
+def _folds_in_child(shop: Workshop, folds: Sequence[Fold]) -> Trained:
+    """All folds together; where that ends the child, each configuration alone, so that one takes no other along."""
+    into = shop.records / "folds.result"
+
+    def train(part: Sequence[Fold]) -> Trained:
+        with closing(_stage_lanes(shop)) as child:
+            named = [(config, seed, split.name) for config, seed, split in part]
+            child.stage("folds", jobs=named, kept=_kept(shop, "evaluate"), into=str(into))
+            found = read_folds(into)
+        into.unlink()
+        return found
+
+    try:
+        return train(folds)
+    except LaneProcessError:
+        pass  # whose doing it was shows below
+    found: Trained = [(None, 0)] * len(folds)
+    for key in dict.fromkeys(map(_text, folds)):
+        places = [i for i, fold in enumerate(folds) if _text(fold) == key]
+        try:
+            for i, result in zip(places, train([folds[i] for i in places]), strict=True):
+                found[i] = result
+        except LaneProcessError as error:
+            say(Event("evaluate", "note", f"a configuration has no scores, {error}: {key}"))
+    return found
+
+
+def _text(fold: Fold) -> str:
+    return json.dumps(fold[0])
+
+
+def _refit_in_child(shop: Workshop, config: Config, seeds: Sequence[int], epochs: int) -> Sequence[State]:
+    into = shop.records / "refit.result"
+    try:
+        with closing(_stage_lanes(shop)) as child:
+            child.stage(
+                "refit", config=config, seeds=list(seeds), epochs=epochs, kept=_kept(shop, "register"), into=str(into)
+            )
+            states = read_refit(into)
+    except LaneProcessError as error:
+        raise ModelError(
+            f"network `{shop.study.model.name}` could not be trained on all development rows", given=str(error),
+            rule="the process lives until the training ends", remedy=f"look at {shop.records / OUTPUT}",
+        ) from error  # fmt: skip
+    into.unlink()
+    return states

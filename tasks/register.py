@@ -16,18 +16,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lanewise import registry, tracking
-from lanewise.errors import LanewiseError, SearchError, TrackingError
+from lanewise.errors import LanewiseError, ModelError, SearchError, TrackingError
 from lanewise.fault_points import fault
 from lanewise.fitted import FittedModel
 from lanewise.gate import Decision, gate
 from lanewise.judge import Evaluation, median_epoch
 from lanewise.metrics import find_metric
-from lanewise.refit import TestResult, full_split, open_and_score, refit
+from lanewise.refit import TestResult, open_and_score, refit
 from lanewise.registry import ModelVersion
 from lanewise.space import Config
-from lanewise.trainer import full_trainer
 from tasks.artifacts import show_markdown
 from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.own_process import refit_training
 from tasks.prepare import same_rows
 from tasks.progress import Event, ended_gently, interruptible, say
 from tasks.stage_task import Made, stage_task
@@ -35,6 +35,7 @@ from tasks.stages import StageResult, digest
 
 FINAL = "final"  # key of the run that made the model
 FLUSH_TIMEOUT_S = 60.0
+DECISIONS = 3  # how often a model is compared anew when the champion changes meanwhile
 
 
 @stage_task("register", reads=("model", "train", "evaluate", "registration"))
@@ -96,11 +97,7 @@ def _published(shop: Workshop, evaluated: StageResult, refitted: StageResult) ->
         verify=lambda folder: registry.verify(folder, search_path=shop.user_code),
         tags={"lanewise.study": shop.study.name, **{k: str(v) for k, v in shop.tags().items()}},
     )
-    previous = tracking.alias_version(name, "champion", uri)
-    decision = _decide(shop, TestResult.from_dict(record["test"]), record["winner"], version, previous)
-    tracking.promote(
-        name, version, alias=decision.alias, reason=decision.reason, expected_previous=previous, uri=uri
-    )
+    decision = _promoted(shop, TestResult.from_dict(record["test"]), record["winner"], version)
     fault("after_alias")
     made = asdict(ModelVersion(name, version, decision.alias, decision.reason, address, run_id))
     shop.store.keep("version", key, {"result": made})
@@ -114,7 +111,7 @@ def _default(shop: Workshop, found: Evaluation) -> FittedModel | None:
     """The default's refit; None where the default diverges, which must not lose the winner."""
     try:
         return _refit(shop, found, "default", shop.study.registration.members)
-    except SearchError as error:
+    except (ModelError, SearchError) as error:
         say(Event("register", "note", f"the default cannot be refitted: {error.what}"))
         return None
 
@@ -132,9 +129,7 @@ def _refit(shop: Workshop, found: Evaluation, name: str, members: int) -> Fitted
         epochs=epochs,
         members=members,
         seed=shop.study.seed,
-        train_full=full_trainer(
-            shop.study, shop.network, dataset, full_split(dataset), shop.finished_lanes("register")
-        ),
+        train_full=refit_training(shop),
     )
 
 
@@ -173,6 +168,23 @@ def _tell(shop: Workshop, test: TestResult, config: Config, record: dict[str, An
         }
         tracker.log(FINAL, 0, scores)
         tracker.end(FINAL, "complete", objective=test.scores[test.metric].estimate)
+
+
+def _promoted(shop: Workshop, test: TestResult, winner: str, version: str) -> Decision:
+    """Decide and set the alias; anew where another run changed the champion between the two."""
+    name, uri = shop.study.model_name, tracking.absolute_uri(shop.study.tracking.uri)
+    for left in reversed(range(DECISIONS)):
+        previous = tracking.alias_version(name, "champion", uri)
+        decision = _decide(shop, test, winner, version, previous)
+        try:
+            tracking.promote(
+                name, version, alias=decision.alias, reason=decision.reason, expected_previous=previous, uri=uri
+            )
+            break
+        except TrackingError:
+            if not left or tracking.alias_version(name, "champion", uri) == previous:
+                raise
+    return decision
 
 
 def _decide(shop: Workshop, test: TestResult, winner: str, version: str, previous: str | None) -> Decision:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import psycopg
 
 T = TypeVar("T")
+# A refused connection has no code, only the server's words.
+REFUSALS = ("authentication failed", "FATAL:  role ", "FATAL:  database ")
 PATIENCE_S = 120.0
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CONNECT_S = 5
@@ -89,7 +91,7 @@ class PostgresStore(Store):
             except psycopg.Error as error:
                 away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
                 refused = error.sqlstate is not None and error.sqlstate.startswith("28")
-                refused = refused or "authentication failed" in str(error)
+                refused = refused or any(text in str(error) for text in REFUSALS)
                 over = time.monotonic() - begun > PATIENCE_S
                 if refused or over or not (away or error.sqlstate in AGAIN):
                     raise self._error(error, refused) from None  # its text may hold the password

@@ -189,6 +189,7 @@ class SqliteStore(Store):
                     return
                 new = self.path.with_name(f".{self.path.name}.new")
                 new.unlink(missing_ok=True)
+                new.touch(0o600)  # the files that SQLite puts beside it take its mode
                 db = sqlite3.connect(new, isolation_level=None)
                 db.execute("PRAGMA journal_mode=WAL")
                 for statement in SCHEMA:
@@ -247,6 +248,7 @@ class SqliteStore(Store):
         with suppress(BlockingIOError), self._making(fcntl.LOCK_NB):  # a study beside ours is copying it now
             try:
                 new.unlink(missing_ok=True)
+                new.touch(0o600)  # it may be written into an empty file
                 self.db.execute("VACUUM INTO ?", (str(new),))
                 move_in(new, self.good)
             except (sqlite3.Error, OSError) as error:

@@ -28,6 +28,7 @@ from lanewise.search.records import LaneRequest
 
 OUTPUT_BYTES = 64 * 1024  # of one child
 _FILE_BYTES = 1024 * 1024  # of all children
+EPOCHS = ("tick", "ramp", "folds", "refit")  # orders whose time is that of an epoch
 _START_S = 600.0  # importing, and preparing the data
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from lanewise.search.worker import main; "
@@ -88,6 +89,15 @@ class ChildLanes:
         """
         return int(self._ask("smoke", hyper=dict(hyper)))
 
+    def stage(self, name: str, **given: Any) -> Any:
+        """Train a whole stage, as `whole_stages.WholeStages` does; what it answers.
+
+        Raises:
+            LaneProcessError: The network ended the child, or took too long for an epoch.
+            LanewiseError: As the stage itself does.
+        """
+        return self._ask(name, **given)
+
     def drop(self, number: int) -> None:
         """Empty the trial's lane."""
         self._numbers.discard(number)
@@ -141,7 +151,7 @@ class ChildLanes:
     def _ask(self, act: str, **given: Any) -> Any:
         if self._child is None:
             self._start()
-        self._awaited = "epoch" if act == "tick" else "answer"
+        self._awaited = "epoch" if act in EPOCHS else "answer"
         return self._answer({"do": act, "with": given}, self._limit_s)
 
     def _start(self) -> None:
@@ -170,8 +180,8 @@ class ChildLanes:
             child.stdin.flush()
         except OSError:  # it has ended meanwhile
             raise self._ended(child) from None
-        line = self._line(child, limit_s)
-        answer = json.loads(line)
+        while "alive" in (answer := json.loads(self._line(child, limit_s))):
+            pass  # an epoch has ended, another one has all the time again
         if "error" in answer:
             kind = getattr(errors, answer["error"], errors.LanewiseError)
             raise kind(answer["text"])

@@ -14,8 +14,9 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.data import prepare
@@ -25,6 +26,7 @@ from lanewise.process_guard import unchanged_process
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes, identity
 from lanewise.search.records import LaneRequest
+from lanewise.search.whole_stages import WholeStages
 from lanewise.smoke import smoke
 from lanewise.study import load_study
 from lanewise.trainer import Trainer
@@ -54,14 +56,18 @@ def main(answers: int, parent: int) -> None:
             answer: dict[str, Any]
             try:
                 if worker is None:
-                    worker, answer = Worker(order), {"ok": None}
+                    worker, answer = Worker(order, partial(_say, out, {"alive": True})), {"ok": None}
                 else:
                     answer = {"ok": worker.do(order["do"], order["with"])}
             except LanewiseError as error:
                 answer = {"error": type(error).__name__, "text": str(error)}
-            out.write(json.dumps(answer) + "\n")
-            out.flush()
+            _say(out, answer)
     os._exit(0)  # threads the network started must not hold the process
+
+
+def _say(out: IO[str], answer: Mapping[str, Any]) -> None:
+    out.write(json.dumps(answer) + "\n")
+    out.flush()
 
 
 def _end_with(parent: int) -> None:
@@ -77,13 +83,14 @@ class Worker:
 
     Args:
         order: What `child` says at the start.
+        alive: Called after every epoch of an order that has many.
 
     Raises:
         StudyError: The study file is another one by now.
         DataError: So are its rows.
     """
 
-    def __init__(self, order: Mapping[str, Any]) -> None:
+    def __init__(self, order: Mapping[str, Any], alive: Callable[[], None]) -> None:
         study = load_study(order["study"], order["overrides"])
         if study.definition() != order["definition"]:
             raise StudyError(
@@ -105,10 +112,12 @@ class Worker:
         self._inner = SearchLanes(self._trainer, self._checkpoints, remember=True)
         self._lanes = GuardedLanes(self._inner, order["lanes"])
         self._texts: dict[int, str] = {}
+        stages = WholeStages(study, network, dataset, alive)
         self._acts: dict[str, Callable[..., Any]] = {
             "saved": self._saved, "add": self._add, "drop": self._lanes.drop, "tick": self._tick,
             "keep": self._lanes.keep, "put_aside": self._put_aside, "forget": self._forget,
             "notes": lambda: self._trainer.notes, "smoke": self._smoke,
+            "ramp": stages.ramp, "folds": stages.folds, "refit": stages.refit,
         }  # fmt: skip
 
     def do(self, act: str, given: Mapping[str, Any]) -> Any:

@@ -230,6 +230,7 @@ def _create(path: Path) -> None:
     schema = Path(__file__).with_name(f"mlflow_{head_revision()}.sql")
     with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=path.parent) as folder:
         new, artifacts = Path(folder, path.name), path.parent / "artifacts"
+        new.touch(0o600)
         if schema.exists():
             _create_from(schema, new, artifacts)
         else:
@@ -270,6 +271,7 @@ def _upgrade(path: Path) -> None:
     """Copy an older database, then bring it up to date."""
     found = revision(path)
     copy = path.with_name(f"{path.name}.{found}.bak")
+    copy.touch(0o600)
     source, target = sqlite3.connect(path), sqlite3.connect(copy)
     source.backup(target)  # also takes what still lies in the write-ahead log
     source.close()

@@ -51,9 +51,15 @@ class Outcome:
 
 
 def lanewise(
-    folder: Path, environment: dict[str, str], command: str, *args: str, study: str = STUDY, **more: str
+    folder: Path,
+    environment: dict[str, str],
+    command: str,
+    *args: str,
+    study: str = STUDY,
+    file: str = "tiny.yaml",
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
-    """`lanewise COMMAND tiny.yaml ...` in a folder, which gets the study and its rows at the first call."""
+    """`lanewise COMMAND FILE ...` in a folder, which gets the study and its rows at the first call."""
     folder.mkdir(exist_ok=True)
     if not (folder / "tiny.yaml").exists():
         frame = toy_classification(240)
@@ -61,7 +67,7 @@ def lanewise(
         frame.to_csv(folder / "rows.csv", index=False)
         (folder / "tiny.yaml").write_text(study)
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", command, "tiny.yaml", *args],
+        [sys.executable, "-m", "flows.cli", command, file, *args],
         cwd=folder,
         env=environment_of(environment | more),
         capture_output=True,

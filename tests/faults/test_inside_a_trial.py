@@ -61,6 +61,15 @@ class Net(nn.Module):
         return out
 
 
+class Late(Net):
+    def forward(self, x):
+        if self.training and self.width == 9 and os.path.exists("now"):
+            ctypes.string_at(0)
+        if self.training and "DB_PASSWORD" in os.environ:
+            print("token: " + os.environ["DB_PASSWORD"])
+        return self.out(torch.relu(self.hidden(x)))
+
+
 class Slow(Net):
     def forward(self, x):
         if x.shape[-2] > 8:
@@ -186,6 +195,41 @@ def test_a_network_that_crashes_exits_hangs_or_meddles_harms_its_own_trial_only(
     assert "thrown away" in output.read_text()
     assert not [path for path in wild.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert SECRET not in said
+
+
+def test_a_network_that_crashes_in_the_range_test_or_in_folds(folder: Path, server: dict[str, str]) -> None:
+    """A15, after and before the search: a configuration has no scores, the others have theirs; D10 there too."""
+    choices = ["--set", "model.name=net:Late", "--set", "space.width={choices: [8, 9]}", "--set", "search.trials=6"]
+    choices += ["--set", "evaluate.finalists=6"]
+    process = start(folder, server, "search", "tiny.yaml", *choices)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert {t["width"] for t in trials(folder)} == {8, 9} and {t["state"] for t in trials(folder)} == {"complete"}
+    (folder / "now").touch()
+    code, said = run(folder, server, *choices)
+    assert code == 0, said
+    crashed = {json.dumps(json.loads(t["config"])) for t in trials(folder) if t["width"] == 9}
+    notes = {line.split("killed by SIGSEGV: ")[1] for line in said.splitlines() if "has no scores" in line}
+    assert notes == crashed and "champion" in said, said
+    ramp = ["--set", "lr_range.enabled=true", "--set", "name=other", "--set", "space.width=9"]
+    process = start(folder, server, "lr-range", "tiny.yaml", *choices, *ramp)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 4 and "cannot be tried on one batch" in said, said
+    assert not [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert SECRET not in said
+
+
+def test_a_network_that_crashes_in_the_refit(folder: Path, server: dict[str, str]) -> None:
+    """A15: exit 4 with the place to look; all that was found before is kept."""
+    study = ["--set", "model.name=net:Late", "--set", "space.width=9"]
+    code, said = run(folder, server, *study)
+    assert code == 0, said
+    (folder / "now").touch()
+    code, said = run(folder, server, *study, "--set", "register.gate_margin=0.1")  # the stages before are reused
+    assert code == 4 and "could not be trained on all development rows" in said and "killed by SIGSEGV" in said, said
+    (folder / "now").unlink()
+    code, said = run(folder, server, *study, "--set", "register.gate_margin=0.1")
+    assert code == 0 and len(trials(folder)) == 8, said
 
 
 def children_of(parent: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Both deployments of prefect.yaml on a real server with a real worker: started by hand, and by the clock."""
+"""The deployments of prefect.yaml on a real server with a real worker: by hand, by the clock, cancelled, killed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Cancelling
 
 from flows.local_server import LocalServer
+from lanewise.ledger import read_trials
 
 ROOT = Path(__file__).parents[2]
 STUDY = """\
@@ -63,9 +67,9 @@ def environment(
         server.stop()
 
 
-def states(environment: dict[str, str]) -> list[tuple[str, str]]:
-    """(deployment, state) of every run that a deployment started, by start time."""
-    from prefect.client.orchestration import get_client
+@contextmanager
+def asking(environment: dict[str, str]) -> Iterator[SyncPrefectClient]:
+    """A client of the server."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     address = {
@@ -73,55 +77,143 @@ def states(environment: dict[str, str]) -> list[tuple[str, str]]:
         PREFECT_API_AUTH_STRING: environment["PREFECT_API_AUTH_STRING"],
     }
     with temporary_settings(address), get_client(sync_client=True) as client:
+        yield client
+
+
+def states(environment: dict[str, str]) -> list[tuple[str, str]]:
+    """(deployment, state) of every run that a deployment started, by start time."""
+    with asking(environment) as client:
         names = {one.id: one.name for one in client.read_deployments()}
         runs = [r for r in client.read_flow_runs(limit=200) if r.deployment_id is not None]
         return [(names[r.deployment_id], r.state.name) for r in runs if r.deployment_id and r.state]
 
 
-@pytest.mark.slow
-def test_by_hand_and_by_the_clock(project: Path, environment: dict[str, str]) -> None:
-    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
-
-    def call(*args: str) -> str:
-        done = subprocess.run(
-            [*prefect, *args],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    call("work-pool", "create", "lanewise", "--type", "process")
-    call("deploy", "--all")
-    log = (project / "worker.log").open("w")
-    worker = subprocess.Popen(
-        [*prefect, "worker", "start", "--pool", "lanewise"],
+def prefect(project: Path, environment: dict[str, str], *args: str) -> None:
+    """A command of Prefect's that must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *args],
         cwd=project,
         env=environment,
-        stdout=log,
-        stderr=log,
-        # a worker that inherits an ignored SIGINT (a script's background job) ignores SIGTERM too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
-    try:
-        call("deployment", "run", "tune/manual", "--param", "study=iris.yaml")
-        wanted = {("manual", "Completed"), ("nightly", "Completed")}
-        deadline = time.monotonic() + 150
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def worker(project: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the pool, leader of a process group of its own, which is ended if it still runs."""
+    with (project / "worker.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", "lanewise"],
+            cwd=project,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # a worker that inherits an ignored SIGINT (a script's background job) ignores SIGTERM too
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(120)
+
+
+def until(what: Callable[[], bool], seconds: float, project: Path) -> None:
+    """Wait for something; what the worker said, if it does not come."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, (project / "worker.log").read_text()
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_by_hand_and_by_the_clock(project: Path, environment: dict[str, str]) -> None:
+    prefect(project, environment, "work-pool", "create", "lanewise", "--type", "process")
+    prefect(project, environment, "deploy", "--all")
+    with worker(project, environment):
+        prefect(project, environment, "deployment", "run", "tune/manual", "--param", "study=iris.yaml")
+
         # One may have come while the other was at work; it says so, and the next one does the work.
-        while not wanted <= set(states(environment)) and time.monotonic() < deadline:
-            if ("manual", "Skipped") in states(environment):
-                wanted = {("manual", "Skipped"), ("nightly", "Completed")}
-            time.sleep(1)
-        found = set(states(environment))
-        assert wanted <= found, (project / "worker.log").read_text()
-        assert not {state for _, state in found} & {"Failed", "Crashed"}
-    finally:
-        worker.terminate()
-        worker.wait(120)
-        log.close()
+        def both() -> bool:
+            found = set(states(environment))
+            return ("nightly", "Completed") in found and bool(
+                found & {("manual", "Completed"), ("manual", "Skipped")}
+            )
+
+        until(both, 150, project)
+        assert not {state for _, state in states(environment)} & {"Failed", "Crashed"}
     assert (project / ".lanewise" / "studies" / "iris" / "report.html").exists()
     assert "stages" in {path.name for path in (project / ".lanewise").iterdir()}
+
+
+LONG = STUDY.replace("trials: 2, lanes: 2", "trials: 40, lanes: 2, pruner: none").replace(
+    "epochs: 2", "epochs: 60, patience: 0"
+)
+
+
+def ended(project: Path) -> int:
+    """Trials of the long study that have ended, by its ledger."""
+    ledgers = list(project.glob(".lanewise/studies/long/rows-*/ledger.db"))
+    return len(read_trials(ledgers[0])) if ledgers else 0
+
+
+def checked(project: Path, environment: dict[str, str]) -> str:
+    """What `lanewise verify` says of the long study."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "verify", "long.yaml"],
+        cwd=project, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return f"{done.returncode} {done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+def test_c13_cancelled_from_prefect(project: Path, environment: dict[str, str]) -> None:
+    """As SIGTERM: it stops after the present step, and the next run goes on with the same study."""
+    (project / "long.yaml").write_text(LONG)
+    prefect(project, environment, "work-pool", "create", "lanewise", "--type", "process")
+    prefect(project, environment, "deploy", "--name", "manual")
+    with worker(project, environment):
+        prefect(project, environment, "deployment", "run", "tune/manual", "--param", "study=long.yaml")
+        until(lambda: ended(project) > 2, 90, project)
+        with asking(environment) as client:
+            run = next(r for r in client.read_flow_runs() if r.deployment_id)
+            client.set_flow_run_state(run.id, Cancelling())
+        until(lambda: ("manual", "Cancelled") in states(environment), 60, project)
+        before = ended(project)
+        assert before < 40
+        assert "stopping after this step" in (project / "worker.log").read_text()
+        prefect(project, environment, "deployment", "run", "tune/manual", "--param", "study=long.yaml")
+        until(lambda: ("manual", "Completed") in states(environment), 120, project)
+    assert ended(project) == 40
+    assert checked(project, environment).startswith("0 ")
+
+
+@pytest.mark.slow
+def test_c12_worker_killed(project: Path, environment: dict[str, str]) -> None:
+    """Worker and run die at once: the automation sees it, and the schedule goes on with the study."""
+    (project / "long.yaml").write_text(LONG)
+    text = yaml.safe_load((project / "prefect.yaml").read_text())
+    text["deployments"][1]["parameters"]["study"] = "long.yaml"
+    (project / "prefect.yaml").write_text(yaml.safe_dump(text))
+    automation = yaml.safe_load((ROOT / "docker" / "crashed-runs.yaml").read_text())
+    assert automation["trigger"]["within"] == 90
+    automation["trigger"]["within"] = 35  # heartbeats come every 30 s, and Prefect allows no shorter time
+    (project / "crashed-runs.yaml").write_text(yaml.safe_dump(automation))
+    prefect(project, environment, "automation", "create", "--from-file", "crashed-runs.yaml")
+    prefect(project, environment, "work-pool", "create", "lanewise", "--type", "process")
+    prefect(project, environment, "deploy", "--all")
+    with worker(project, environment) as first:
+        until(lambda: ended(project) > 2, 90, project)
+        os.killpg(first.pid, signal.SIGKILL)
+        before = ended(project)
+        assert ("nightly", "Running") in states(environment) and before < 40
+        until(lambda: ("nightly", "Crashed") in states(environment), 120, project)
+    with worker(project, environment):
+        until(lambda: ("nightly", "Completed") in states(environment), 120, project)
+    assert ended(project) == 40
+    assert checked(project, environment).startswith("0 ")

@@ -110,6 +110,12 @@ def test_whole_run_then_nothing_to_do(lanewise, study: Path, prefect_home: Path)
     assert set(dict(states)) == {"Completed", "Reused"}  # nothing was lost when the server stopped
     await_end(prefect_home)
 
+    # The folds score what is registered: an average is cross-validated anew.
+    averaged = lanewise("run", str(study), "--set", "register.members=2")
+    assert averaged.returncode == 0, averaged.stderr
+    assert re.findall(r"(\w+): unchanged, reused", averaged.stderr) == ["prepare", "lr_range", "search"]
+    await_end(prefect_home)
+
 
 @pytest.mark.slow
 def test_nothing_stored_is_a_pickle(lanewise, study: Path, prefect_home: Path) -> None:

@@ -144,7 +144,7 @@ def test_predict_from_a_stored_folder(call: Call, study: Path, tmp_path: Path) -
     from lanewise import registry
     from lanewise.data import prepare
     from lanewise.model import resolve
-    from lanewise.refit import full_split, refit
+    from lanewise.refit import refit
     from lanewise.space import build_space
     from lanewise.study import load_study
     from lanewise.trainer import full_trainer
@@ -152,7 +152,7 @@ def test_predict_from_a_stored_folder(call: Call, study: Path, tmp_path: Path) -
     read = load_study(study)
     dataset, network = prepare(read).dataset, resolve("mlp")
     config = build_space(read, network.space, network.defaults).default()
-    train = full_trainer(read, network, dataset, full_split(dataset))
+    train = full_trainer(read, network, dataset)
     fitted = refit(dataset, network, config, epochs=2, members=1, seed=0, train_full=train)
     example = dataset.frame.head(8)
     registry.save(fitted.to_parts(), tmp_path / "model", example, fitted.predict(example))

@@ -21,7 +21,8 @@ from lanewise.errors import ModelError, SearchError
 from lanewise.evaluate import Contender, evaluate
 from lanewise.metrics import METRICS, metrics_for
 from lanewise.model import resolve
-from lanewise.refit import FittedModel, TestResult, full_split, member_seeds, open_and_score, refit
+from lanewise.refit import FittedModel, TestResult, member_seeds, open_and_score, refit
+from lanewise.trainer import full_split
 
 CONFIG = {"width": 16, "depth": 1, "dropout": 0.5, "normalisation": "batch", "lr": 0.01, "optimizer": "sgd"}
 COLUMNS = Columns(("size", "age"), {}, ("colour",), (4,), ("age",))
