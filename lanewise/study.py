@@ -61,6 +61,7 @@ METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
 
 MAX_LANES = 65_536
 MAX_CELLS = 100_000  # of a grid
+NOISE_SEEDS = 3  # of two, the spread is hardly known: the floor would be 18 times their difference
 
 
 def _lanes(value: Any) -> Any:
@@ -181,6 +182,15 @@ class Search(Section):
         description="Configurations tried right after the default, such as [{lr: 0.001, width: 64}]; what one "
         "leaves out is at its default.",
     )
+    noise_seeds: Int = Field(
+        default=0, ge=0, le=1000,
+        description="Seeds under which the default is trained first, at least 3; the spread of their scores is "
+        "the noise floor. 0: off.",
+    )  # fmt: skip
+    patience: Int = Field(
+        default=0, ge=0,
+        description="Trials without progress beyond the noise floor after which no more are begun; 0: off.",
+    )  # fmt: skip
     max_failures: Int = Field(
         default=20, ge=1, description="Failed trials in a row after which the search gives up."
     )
@@ -209,12 +219,27 @@ class Search(Section):
                 "one of trials, epochs, seconds is given",
                 "add for example `trials: 50`",
             )
-        if self.trials is not None and len(self.enqueue) >= self.trials:
+        first = max(1, self.noise_seeds) + len(self.enqueue)
+        if self.trials is not None and first > self.trials and self.enqueue:
             raise wrong(
                 f"{len(self.enqueue)} configurations in `enqueue` for {self.trials} trials",
                 "the default and every enqueued configuration are a trial",
-                f"write `trials: {len(self.enqueue) + 1}` or more",
+                f"write `trials: {first}` or more",
                 "enqueue",
+            )
+        if 0 < self.noise_seeds < NOISE_SEEDS:
+            raise wrong(
+                f"a noise floor from {self.noise_seeds} seeds", f"0, or at least {NOISE_SEEDS}",
+                "write for example `noise_seeds: 5`", "noise_seeds",
+            )  # fmt: skip
+        if self.trials is not None and self.noise_seeds >= self.trials:
+            raise wrong(
+                f"{self.noise_seeds} noise seeds of {self.trials} trials", "noise_seeds < trials",
+                "raise `trials`, or lower `noise_seeds`", "noise_seeds",
+            )  # fmt: skip
+        if self.patience and self.strategy == "grid":
+            raise wrong(
+                "a grid with `patience`", "a grid ends when every cell was tried", "remove `patience`", "patience"
             )
         return self
 

@@ -89,6 +89,8 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     }
     extra = "".join(f", {n} {state}" for state, n in ended.items() if n)
     says = f"{len(result.trials)} trials{extra}; best {result.metric} {best.value:.4g} (trial {best.number})"
+    if result.noise is not None:
+        says += f", noise floor {result.noise.floor:.2g}"
     return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
 
 
@@ -163,9 +165,13 @@ class Mirror:
             stage="search",
             parent=PIPELINE,
             params={name: value for name, value in config.items() if name in self._varying},
-            tags=self._shop.tags() | {"lanewise.trial": number, "lanewise.seed": seed},
+            tags=self._shop.tags() | self._tags(number) | {"lanewise.seed": seed},
             config=config,
         )
+
+    def _tags(self, number: int) -> dict[str, object]:
+        repeat = 0 < number < self._shop.study.search.noise_seeds
+        return {"lanewise.trial": number} | ({"lanewise.repeats": trial_key(0)} if repeat else {})
 
     def _end(self, trial: TrialRecord) -> None:
         key = trial_key(trial.number)
@@ -189,9 +195,13 @@ def trial_key(number: int) -> str:
 
 
 def ranked(result: SearchResult) -> list[TrialRecord]:
-    """Complete trials, best first."""
+    """Complete trials, best first; without those that repeat the default."""
     sign = -1.0 if result.direction == "maximize" else 1.0
-    complete = [t for t in result.trials if t.state == "complete" and t.value is not None]
+    complete = [
+        t
+        for t in result.trials
+        if t.state == "complete" and t.value is not None and t.number not in result.repeats
+    ]
     return sorted(complete, key=lambda t: (sign * (t.value or 0.0), t.number))
 
 

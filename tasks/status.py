@@ -173,10 +173,11 @@ def _best(ledger: Reading) -> tuple[str, tuple[int, float] | None]:
         return "", None
     search = ledger.definition["search"]
     sign = -1 if search["direction"] == "maximize" else 1
+    repeats = range(1, search.get("noise_seeds", 0))  # of the default, which do not compete
     complete = [
         (sign * t.value, t.number, t.value)
         for t in ledger.trials
-        if t.state == "complete" and t.value is not None
+        if t.state == "complete" and t.value is not None and t.number not in repeats
     ]
     return str(search["metric"]), min(complete)[1:] if complete else None
 

@@ -4,9 +4,9 @@ Before it stand all stages, after it the tasks that store what it returns. It tr
 file and no clock, and judges by the intervals it is given: the same records give the same bytes.
 
 Reading order: `records` (input), `facts` (read once), `verdict`, `importance`, `document` (what a report
-consists of) filled by `caveats` (`edges`), `outcome`, `winner`, `course` and `origin`, pictures in `plots_outcome`,
-`plots_course`, `plots_space` and `canvas`, `replays` counted, written out by `page`, `markdown` and
-`summary`.
+consists of) filled by `caveats`, `edges`, `noise`, `outcome`, `winner`, `course` and `origin`, pictures in
+`plots_outcome`, `plots_course`, `plots_space` and `canvas`, `replays` counted, written out by `page`,
+`markdown` and `summary`.
 """
 
 from __future__ import annotations

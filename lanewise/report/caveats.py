@@ -9,6 +9,7 @@ from __future__ import annotations
 from lanewise.report.document import Notes, Section, section
 from lanewise.report.edges import edges
 from lanewise.report.facts import Facts
+from lanewise.report.noise import lead_is_noise
 from lanewise.report.wording import counted, decimals, few, fixed, metric_words, percent
 
 FEW_ROWS = 200  # sealed rows below which a score's interval is wider than most gains
@@ -90,4 +91,6 @@ def _search(facts: Facts) -> list[str]:
         notes.append("No trial was trained to its end.")
     if facts.default is not None and facts.default.state == "failed":
         notes.append(f"The default failed: {facts.default.reason or 'no reason given'}.")
+    if (tie := lead_is_noise(facts)) is not None:
+        notes.append(tie)
     return notes

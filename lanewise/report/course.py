@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from lanewise.report import plots_course, plots_space
+from lanewise.report import noise, plots_course, plots_space
 from lanewise.report.document import Block, Section, Table, Text, section, table
 from lanewise.report.facts import Facts
 from lanewise.report.importance import Importance, importance
@@ -54,6 +54,7 @@ def search(facts: Facts) -> Section | None:
     below = " A line below an axis: not active in that trial." if inactive else ""
     blocks = [
         picture("best_so_far", plots_course.best_so_far, facts),
+        noise.floor(facts),
         picture("parallel", plots_space.parallel(order), facts, inactive=below),
         _rounds(facts),
         _importance(facts, found),
@@ -190,7 +191,8 @@ def _best_trials(facts: Facts) -> Table | None:
     return table(
         ["trial", metric_words(facts.metric), "epochs", *names],
         rows,
-        f"The best {len(best)} of {counted(len(facts.complete), 'complete trial')}, by the rows that select.",
+        f"The best {len(best)} of {counted(len(facts.complete), 'complete trial')}, by the rows that select."
+        + noise.tied(facts, len(best)),
         marked=marked,
         folded=True,
     )

@@ -14,12 +14,14 @@ from lanewise.intervals import Interval, no_interval
 from lanewise.report.parts import (
     Candidate,
     Json,
+    Noise,
     Ramp,
     Range,
     Round,
     Trial,
     dicts,
     mapping,
+    read_noise,
     read_ramp,
     read_range,
     read_round,
@@ -116,8 +118,24 @@ class Facts:
 
     @cached_property
     def complete(self) -> list[Trial]:
-        """Trials trained to their end with a value, duplicates left out."""
-        return [t for t in self.trials if t.state == "complete" and t.value is not None]
+        """Trials trained to their end with a value; duplicates and repeats of the default left out."""
+        repeats = set(self.search.get("repeats") or [])
+        ended = (t for t in self.trials if t.state == "complete" and t.value is not None)
+        return [t for t in ended if t.number not in repeats]
+
+    @property
+    def noise(self) -> Noise | None:
+        """What the seeds of the default said of noise."""
+        return read_noise(mapping(self.search.get("noise")))
+
+    @cached_property
+    def ties(self) -> list[Trial]:
+        """The best complete trial and those that are not further from it than the noise floor, best first."""
+        ranked = sorted(self.complete, key=lambda t: (-self.sign * (t.value or 0.0), t.number))
+        if self.noise is None or not ranked:
+            return []
+        best, floor = ranked[0].value or 0.0, self.noise.floor
+        return [t for t in ranked if abs((t.value or 0.0) - best) <= floor]
 
     def trial(self, number: int | None) -> Trial | None:
         """The trial of that number."""

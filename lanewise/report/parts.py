@@ -108,6 +108,17 @@ class Round:
     weights: dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Scores of the default under several seeds, and the difference that seeds alone explain."""
+
+    scores: int
+    mean: float
+    spread: float
+    floor: float
+    confidence: float
+
+
 def mapping(value: Any) -> Json:
     """The value as a plain dict; an empty one where it is none."""
     found = plain(value)
@@ -161,6 +172,14 @@ def read_round(record: Json) -> Round:
         ranges=ranges,
         weights={n: [finite(w) or 0.0 for w in ws] for n, ws in mapping(record.get("weights")).items()},
     )
+
+
+def read_noise(record: Json) -> Noise | None:
+    """A `NoiseFloor` as JSON; None where a number is missing."""
+    mean, spread, floor, confidence = (finite(record.get(k)) for k in ("mean", "spread", "floor", "confidence"))
+    if mean is None or spread is None or floor is None or confidence is None:
+        return None
+    return Noise(int(finite(record.get("scores")) or 0), mean, spread, floor, confidence)
 
 
 def read_range(name: str, record: Json) -> Range:

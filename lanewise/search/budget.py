@@ -1,4 +1,4 @@
-"""When a search has had enough: trials, epochs or seconds, whichever comes first; asked by the loop at ticks.
+"""When a search has had enough: trials, epochs, seconds, or no progress; asked by the loop at ticks.
 
 Trials and epochs are counted, so a search ends at the same tick on every machine; seconds are wall-clock
 time, the only budget whose result depends on the machine.
@@ -6,9 +6,12 @@ time, the only budget whose result depends on the machine.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lanewise.ledger import TrialRecord
+from lanewise.pruning import Direction
 from lanewise.study import Search
 
 _SPENT = "the budget of "
@@ -65,3 +68,24 @@ class Budget:
         """
         pairs = ((trials, self.expected), (epochs, self.epochs), (seconds, self.seconds))
         return min(1.0, max((spent / limit for spent, limit in pairs if limit), default=0.0))
+
+
+def stalled(values: Sequence[float | None], direction: Direction, floor: float, patience: int) -> bool:
+    """Whether the last `patience` trials brought no progress; 0: never.
+
+    Progress is a value better than that of the last progress by more than the floor, so small steps count
+    when they add up.
+
+    Args:
+        values: Best objective of each trial in the order in which they ended; None where it failed.
+        direction: Whether higher or lower values are better.
+        floor: Largest difference that is noise.
+        patience: Trials.
+    """
+    sign, best, since = (-1.0 if direction == "maximize" else 1.0), math.inf, 0
+    for value in values:
+        if value is not None and sign * value < best - floor:
+            best, since = sign * value, 0
+        else:
+            since += 1
+    return 0 < patience <= since

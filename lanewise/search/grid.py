@@ -40,7 +40,8 @@ class Grid:
     def __init__(self, study: Study, space: Space, direction: Direction) -> None:
         self._space, self._values, self.retries = space, grid_values(study, space), study.search.max_retries
         self.cells = _by_shape(space, grid_cells(study, space), study.seed)
-        first = [space.default(), *enqueued(study, space)]
+        defaults = max(1, study.search.noise_seeds)
+        first = [*[space.default()] * defaults, *enqueued(study, space)]
         self.planned = (*first, *(cell for cell in self.cells if cell not in first))
         self._keys = {cell_key(cell) for cell in self.cells}
         _check_trials(study, len(self.cells), len(self.planned))

@@ -32,6 +32,7 @@ class Proposal:
         control: Its `lr` came from the un-narrowed range.
         duplicate_of: The earlier trial with the same key, which stands for it.
         retry_of: The earlier trial with the same key, which failed; it is trained again, with a seed of its own.
+        repeat: It trains the default once more, under another seed, for the noise floor.
     """
 
     config: Config
@@ -39,6 +40,7 @@ class Proposal:
     control: bool
     duplicate_of: int | None
     retry_of: int | None = None
+    repeat: bool = False
 
 
 class Proposals:
@@ -48,6 +50,7 @@ class Proposals:
         self._seed, self._space, self._strategy = study.seed, space, strategy
         self._enqueued = enqueued(study, space)
         self.grid = strategy if isinstance(strategy, Grid) else None
+        self._defaults = max(1, study.search.noise_seeds)
         narrowed = "lr" in space.parameters and space.parameters["lr"] != space.wide("lr")
         # A control draw would leave a hole in a grid.
         self._control_share = study.lr_range.control_share if narrowed and self.grid is None else 0.0
@@ -58,7 +61,7 @@ class Proposals:
         """The configuration of one trial.
 
         Args:
-            number: Trial number; 0 is the default.
+            number: Trial number; 0 is the default, and so are the next ones up to `search.noise_seeds`.
             history: What the strategy may know.
             seen: Key -> the first trial that had it.
             duplicates: How many trials directly before this one were duplicates.
@@ -66,9 +69,11 @@ class Proposals:
         Returns:
             None where every configuration of the space has been tried, or the strategy has none at this time.
         """
-        if number <= len(self._enqueued):
-            config = self._enqueued[number - 1] if number else self._space.default()
-            return self._proposal(config, False, seen)
+        if number < self._defaults:
+            default = self._space.default()
+            return Proposal(default, self._space.key(default), False, None, repeat=number > 0)
+        if number < self._defaults + len(self._enqueued):
+            return self._proposal(self._enqueued[number - self._defaults], False, seen)
         if self.grid is not None:
             cell = self.grid.ask(number, history)
             return None if cell is None else self._cell(cell, seen)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from lanewise.ledger import Report, TrialRecord
+from lanewise.noise import NoiseFloor
 from lanewise.pruning import Direction
 from lanewise.space import Config
 
@@ -212,7 +213,7 @@ class SearchResult:
     Args:
         metric: The objective, resolved.
         trials: Every trial by number, duplicates included.
-        best: Number of the best complete trial; the first of equal ones.
+        best: Number of the best complete trial that is no repeat; the first of equal ones.
         epochs_spent: Epochs trained, over all trials; those trained again after a crash count once.
         epochs_full: As in `Progress`.
         seconds: Wall-clock time of searching, over all runs that took part.
@@ -221,6 +222,8 @@ class SearchResult:
         ending: Why it ended, in words.
         rounds: Of a strategy in rounds, every one of them.
         grid: What became of every cell of a grid; None for other strategies.
+        repeats: Numbers of the trials that trained the default once more; they do not compete.
+        noise: What the default's seeds say; None where it has too few scores.
     """
 
     metric: str
@@ -236,3 +239,5 @@ class SearchResult:
     ending: str
     rounds: tuple[Round, ...] = ()
     grid: tuple[Cell, ...] | None = None
+    repeats: tuple[int, ...] = ()
+    noise: NoiseFloor | None = None

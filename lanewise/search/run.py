@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from lanewise.errors import SearchError
 from lanewise.ledger import Report, State, TrialRecord, curve_row
+from lanewise.noise import NoiseFloor, noise_floor
 from lanewise.pruning import Asha, Direction, better, rungs, spare
-from lanewise.search.budget import Budget
+from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposal, Proposals
 from lanewise.search.random import trial_seed
@@ -144,6 +145,7 @@ class _Loop:
         self._seen: dict[str, int] = {}  # key -> the first trial that had it
         self._waiting: dict[int, list[_Trial]] = {}  # running trial -> its duplicates
         self._ended: list[TrialRecord] = []  # since the last progress
+        self._ends: list[_Trial] = []  # trained ones in the order in which they ended
         self._told: dict[int, Told] = {}  # of the trials that have ended
         self._full = False  # the last trial asked for found no lane, and none was emptied since
         self._ending: str | None = None  # why no more trials are asked for
@@ -180,7 +182,7 @@ class _Loop:
         limit = self._study.search.max_failures
         if longest >= limit:
             what, rule = f"{longest} trials in a row failed", f"fewer than {limit} (search: max_failures)"
-        elif self.over and all(t.state != "complete" for t in self._trials):
+        elif self.over and not self._any_complete():
             what, rule = "no trial completed", "at least one complete trial"
         else:
             return
@@ -197,9 +199,10 @@ class _Loop:
 
     def result(self) -> SearchResult:
         """The result of a search that is over."""
-        best = self._best([trial for trial in self._trials if trial.state == "complete"])
+        best = self._best([t for t in self._trials if t.state == "complete"])
         assert best is not None  # else the search has given up
         trials, grid = tuple(trial.record() for trial in self._trials), self._proposals.grid
+        repeats = tuple(trial.number for trial in self._trials if trial.proposal.repeat)
         return SearchResult(
             metric=self._metric,
             direction=self._direction,
@@ -213,13 +216,17 @@ class _Loop:
             space=self._space.to_json(),
             ending=self._ending or self._spent(),
             rounds=self._strategy.rounds(self._history()) if isinstance(self._strategy, InRounds) else (),
-            grid=grid_ledger(grid, trials) if grid else None,
+            grid=grid_ledger(grid, [t for t in trials if t.number not in repeats]) if grid else None,
+            repeats=repeats,
+            noise=self._noise(),
         )
 
     def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
         """The first of those with the best value."""
         sign = -1.0 if self._direction == "maximize" else 1.0
-        ranked = [(sign * t.value, t.number, t) for t in trials if t.value is not None]
+        ranked = [
+            (sign * t.value, t.number, t) for t in trials if t.value is not None and not t.proposal.repeat
+        ]
         return min(ranked)[2] if ranked else None
 
     def _fill(self) -> list[_Trial]:
@@ -246,7 +253,8 @@ class _Loop:
                     break
                 self._engine.add(request)
                 self._running[number] = trial
-                self._seen[proposal.key] = number
+                if not proposal.repeat:
+                    self._seen[proposal.key] = number
                 started.append(trial)
             self._trials.append(trial)
             if proposal.duplicate_of is not None:
@@ -274,12 +282,35 @@ class _Loop:
         return f"the budget of {len(self._trials)} trials is spent"
 
     def _may_ask(self) -> bool:
+        if self._ending is None and self._stalled():
+            patience, noise = self._study.search.patience, self._noise()
+            beyond = f" beyond the noise floor of {noise.floor:.4g}" if noise else ""
+            self._ending = f"{patience} trials brought no progress{beyond}"
         if self._ending is not None or not self._budget.another_trial(len(self._trials)):
             return False
         return self._budget.spent_by(len(self._running) + 1, self._epochs, self._seconds) is None
 
+    def _stalled(self) -> bool:
+        patience = self._study.search.patience
+        if patience == 0 or any(trial.proposal.repeat for trial in self._running.values()):
+            return False  # the floor is not known yet
+        noise = self._noise()
+        values = [trial.value for trial in self._ends if not trial.proposal.repeat]
+        return stalled(values, self._direction, noise.floor if noise else 0.0, patience)
+
+    def _noise(self) -> NoiseFloor | None:
+        """What the default's complete trainings say of noise."""
+        seeds = self._trials[: self._study.search.noise_seeds]
+        scores = [trial.value for trial in seeds if trial.state == "complete" and trial.value is not None]
+        return noise_floor(scores, self._study.evaluate.confidence)
+
+    def _any_complete(self) -> bool:
+        return any(trial.state == "complete" and not trial.proposal.repeat for trial in self._trials)
+
     def _history(self) -> list[Told]:
-        originals = (trial for trial in self._trials if trial.proposal.duplicate_of is None)
+        """What the strategy may know: no duplicates, and the default once."""
+        proposed = ((trial, trial.proposal) for trial in self._trials)
+        originals = (trial for trial, p in proposed if p.duplicate_of is None and not p.repeat)
         return [self._told.get(trial.number) or trial.told() for trial in originals]
 
     def _duplicates_in_a_row(self) -> int:
@@ -308,10 +339,10 @@ class _Loop:
 
     def _but_one(self, stopping: Sequence[int]) -> list[int]:
         """`stopping` without the one trial that must go on so that at least one completes."""
-        others_run = len(stopping) < len(self._running)
-        if not stopping or others_run or any(trial.state == "complete" for trial in self._trials):
+        competing = {n: trial for n, trial in self._running.items() if not trial.proposal.repeat}
+        if not competing or not competing.keys() <= set(stopping) or self._any_complete():
             return list(stopping)
-        standing = {n: (self._running[n].epochs, self._running[n].value) for n in stopping}
+        standing = {n: (trial.epochs, trial.value) for n, trial in competing.items()}
         kept = spare(standing, self._direction)
         return [number for number in stopping if number != kept]
 
@@ -342,7 +373,7 @@ class _Loop:
         trial.objective.append(score)
         if trial.value is None or better(score, trial.value, self._direction):
             trial.value, trial.best_epoch = score, report.epoch
-        if report.epoch in self._rungs:
+        if report.epoch in self._rungs and not trial.proposal.repeat:
             self._rungs[report.epoch][report.number] = trial.value  # its best so far: that is its value, too
         if report.finished:
             self._end(trial, "complete", None)
@@ -363,11 +394,12 @@ class _Loop:
         return None
 
     def _prune(self, reported: Sequence[int]) -> None:
-        """Stop the trials that are behind at a rung they reached in this tick; never the default."""
+        """Stop the trials that are behind at a rung they reached in this tick; never the default or its repeats."""
         arrived: dict[int, list[int]] = {}
         for number in reported:
-            if number in self._running and self._running[number].epochs in self._rungs:
-                arrived.setdefault(self._running[number].epochs, []).append(number)
+            trial = self._running.get(number)
+            if trial is not None and trial.epochs in self._rungs and not trial.proposal.repeat:
+                arrived.setdefault(trial.epochs, []).append(number)
         behind = {
             n for epoch, numbers in arrived.items() for n in self._asha.stops(numbers, self._rungs[epoch])
         }
@@ -382,6 +414,7 @@ class _Loop:
         del self._running[trial.number]
         trial.state, trial.reason, trial.seconds = state, reason, self._seconds - trial.begun_s
         self._ended.append(trial.record())
+        self._ends.append(trial)
         self._told[trial.number] = trial.told()
         for duplicate in self._waiting.pop(trial.number, []):
             self._stand_in(duplicate, trial)

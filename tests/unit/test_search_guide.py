@@ -60,3 +60,9 @@ def test_grid(tmp_path: Path) -> None:
     assert result.grid is not None and {tuple(c.config.get(n) for n in names) for c in result.grid} == by_hand
     assert len(result.trials) == len(by_hand) == 18 and {c.state for c in result.grid} <= {"done", "pruned"}
     assert tuple(result.trials[0].config.get(n) for n in names) == ("adamw", 1e-3, None, 32)
+
+
+def test_noise_floor(tmp_path: Path) -> None:
+    result = searched("Noise floor", tmp_path)
+    assert result.noise is not None and result.noise.scores == 5 and result.repeats == (1, 2, 3, 4)
+    assert 0.0 < result.noise.floor < 0.1 and result.best not in result.repeats
