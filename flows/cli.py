@@ -149,6 +149,23 @@ def search(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> No
 
 
 @app.command()
+def compare(
+    study: StudyFile,
+    strategies: Annotated[str, typer.Option(help="Names, with commas between them.")] = "random,tpe",
+    seeds: Annotated[int, typer.Option(min=1, help="Searches by each; five show more than one.")] = 5,
+    set_: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search by several strategies over several seeds, and show which one suits this study."""
+
+    def show(found: dict[str, Any]) -> None:
+        typer.echo(f"\n{found['says']}\n\n{found['page']}")
+
+    names = [name.strip() for name in strategies.split(",") if name.strip()]
+    _run_flow("compare", study, _overrides(set_), quiet=quiet, show=show, strategies=names, seeds=seeds)
+
+
+@app.command()
 def check(study: StudyFile, set_: Overrides = None) -> None:
     """Read the study, the data and the network, and try one batch; train and write nothing."""
     from tasks.check import check_study
@@ -352,8 +369,10 @@ def _prefect_for(study: Path, overrides: Mapping[str, str]) -> Iterator[None]:
             server.stop()
 
 
-def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bool, show: Any) -> None:
-    """Run a flow of flows/tune.py against a Prefect server, with its progress on the terminal.
+def _run_flow(
+    name: str, study: Path, overrides: Mapping[str, str], *, quiet: bool, show: Any, **more: Any
+) -> None:
+    """Run a flow of flows/tune.py, or `compare`, against a Prefect server, with its progress on the terminal.
 
     The server is started first and boots while the libraries are imported: both take seconds.
     """
@@ -379,14 +398,15 @@ def _run_flow(name: str, study: Path, overrides: Mapping[str, str], *, quiet: bo
         with _stoppable():
             server = None if configured_url() else LocalServer(home / "prefect")
             with connected(server):
+                from flows import compare as flows_of_many_runs
                 from flows import tune as flows_of_a_run
                 from flows.terminal import shown
 
                 gc.freeze()
                 gc.enable()
-                flow = getattr(flows_of_a_run, name)
+                flow = getattr(flows_of_many_runs if more else flows_of_a_run, name)
                 with shown(title, quiet=quiet):
-                    outcome = flow(study=str(study), overrides=dict(overrides))
+                    outcome = flow(study=str(study), overrides=dict(overrides), **more)
                 show(outcome)
     except (KeyboardInterrupt, Terminated) as stop:
         terminated = isinstance(stop, Terminated)

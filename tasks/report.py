@@ -59,7 +59,7 @@ def write_report(
         SUMMARY: report.summary_text(records).encode(),
     }
     for name in (PAGE, TEXT, TRIALS):
-        _put(shop.folder / name, files[name])
+        put(shop.folder / name, files[name])
         if shop.tracked:
             shop.tracker.artifact(PIPELINE, shop.folder / name, f"report/{name}")
     show_markdown("report", written.markdown, "The report of the run")
@@ -107,7 +107,7 @@ def _version(package: str) -> str:
         return "not installed, run from its source"
 
 
-def _put(path: Path, content: bytes) -> None:
+def put(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:

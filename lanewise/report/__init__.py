@@ -7,12 +7,16 @@ Reading order: `records` (input), `facts` (read once), `verdict`, `importance`, 
 consists of) filled by `caveats`, `edges`, `noise`, `outcome`, `winner`, `course` and `origin`, pictures in
 `plots_outcome`, `plots_course`, `plots_space` and `canvas`, `replays` counted, written out by `page`,
 `markdown` and `summary`.
+consists of) filled by `caveats` (`edges`), `outcome`, `winner`, `course` and `origin`, or by `comparison`,
+pictures in `plots_outcome`, `plots_course`, `plots_space` and `canvas`, `replays` counted, written out by
+`page`, `markdown` and `summary`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lanewise.comparison import Comparison
 from lanewise.report.document import Document
 from lanewise.report.facts import Facts
 from lanewise.report.records import Records
@@ -25,6 +29,8 @@ __all__ = [
     "Report",
     "Verdict",
     "build",
+    "build_comparison",
+    "comparison_words",
     "picture_png",
     "summary_text",
     "trials_csv",
@@ -82,6 +88,29 @@ def trials_csv(records: Records) -> str:
     columns = {name: [getattr(trial, name) for trial in trials] for name in own}
     columns |= {f"config.{name}": [trial.config.get(name) for trial in trials] for name in names}
     return safe_csv(pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in columns.items()}))
+
+
+def build_comparison(found: Comparison, date: str, link: str | None) -> Report:
+    """Writes the page that compares search strategies.
+
+    Args:
+        found: the comparison.
+        date: ISO 8601.
+        link: how to see the searches side by side in MLflow.
+    """
+    from lanewise.report.comparison import to_document
+    from lanewise.report.markdown import to_markdown
+    from lanewise.report.page import to_html
+
+    document = to_document(found, date, link)
+    return Report(to_html(document), to_markdown(document))
+
+
+def comparison_words(found: Comparison) -> str:
+    """Which strategy leads, and the table, as plain text for a terminal."""
+    from lanewise.report.comparison import words
+
+    return words(found)
 
 
 def picture_png(name: str, records: Records) -> bytes | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +89,7 @@ DARK = Ink(
 _MARKS = Ink(**{role: f"#fe{i:04x}" for i, role in enumerate(ROLES, 1)})
 _MARK = re.compile(r"#fe(00[0-9a-f]{2})")
 
+Shown = TypeVar("Shown")  # what a drawing shows: the facts of a run, or a comparison
 Drawing = Callable[["Facts", Ink], "Figure | None"]
 
 
@@ -98,7 +99,9 @@ def css() -> str:
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def svg(name: str, drawing: Drawing, facts: Facts, alt: str) -> str | None:
+def svg(
+    name: str, drawing: Callable[[Shown, Ink], Figure | None], facts: Shown, alt: str
+) -> str | None:
     """The drawing as an SVG element without addresses or fonts of its own; None if there is none.
 
     `name` starts the identifiers inside, so that no picture uses another one's.
@@ -112,7 +115,7 @@ def svg(name: str, drawing: Drawing, facts: Facts, alt: str) -> str | None:
     return _inline(sink.getvalue(), name, alt)
 
 
-def png(drawing: Drawing, facts: Facts) -> bytes | None:
+def png(drawing: Callable[[Shown, Ink], Figure | None], facts: Shown) -> bytes | None:
     """The drawing as a PNG of 144 dots per inch on white; None if there is none."""
     with _style(LIGHT):
         figure = drawing(facts, LIGHT)

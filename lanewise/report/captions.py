@@ -45,6 +45,16 @@ CAPTIONS = {
         search. These scores come from the rows that select, so the best of many looks better than it is.
         Trials beyond the axis stand at its edge.""",
     ),
+    "strategies": (
+        "Best complete trial so far by strategy, against {cost}",
+        """Best complete trial so far against {cost}: the line is the median of {seeds}, the band the middle half of
+        them. A line begins where every seed has a complete trial.""",
+    ),
+    "finals": (
+        "Final value of every search, by strategy and seed",
+        """What each search had found at its end: a dot is one seed, the bar, and the number at the right, their mean.
+        A thin line joins the searches of one seed, which share their rows: what counts is how it leans.""",
+    ),
     "parallel": (
         "Parallel coordinates of the trials",
         """Every complete trial is a line; the stronger the blue, the better its score, and the bold line is

@@ -207,6 +207,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Improvement:
+    """A complete trial that was better than all complete trials before it, and what had been spent by then.
+
+    Args:
+        ticks: Of the search.
+        epochs: Summed over all trials.
+        seconds: Of the search.
+        trial: Its number.
+        value: Its objective.
+    """
+
+    ticks: int
+    epochs: int
+    seconds: float
+    trial: int
+    value: float
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """What a search found.
 
@@ -224,6 +243,7 @@ class SearchResult:
         grid: What became of every cell of a grid; None for other strategies.
         repeats: Numbers of the trials that trained the default once more; they do not compete.
         noise: What the default's seeds say; None where it has too few scores.
+        improvements: When the best complete trial changed, the first one among them; in the order of ticks.
     """
 
     metric: str
@@ -241,3 +261,4 @@ class SearchResult:
     grid: tuple[Cell, ...] | None = None
     repeats: tuple[int, ...] = ()
     noise: NoiseFloor | None = None
+    improvements: tuple[Improvement, ...] = ()

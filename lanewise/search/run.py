@@ -21,7 +21,7 @@ from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposal, Proposals
 from lanewise.search.random import trial_seed
-from lanewise.search.records import InRounds, LaneRequest, Progress, SearchResult, Told, Trainer
+from lanewise.search.records import Improvement, InRounds, LaneRequest, Progress, SearchResult, Told, Trainer
 from lanewise.search.strategies import STRATEGIES
 from lanewise.space import Space
 from lanewise.study import Study
@@ -146,6 +146,7 @@ class _Loop:
         self._waiting: dict[int, list[_Trial]] = {}  # running trial -> its duplicates
         self._ended: list[TrialRecord] = []  # since the last progress
         self._ends: list[_Trial] = []  # trained ones in the order in which they ended
+        self._improvements: list[Improvement] = []
         self._told: dict[int, Told] = {}  # of the trials that have ended
         self._full = False  # the last trial asked for found no lane, and none was emptied since
         self._ending: str | None = None  # why no more trials are asked for
@@ -215,6 +216,7 @@ class _Loop:
             strategy=self._study.search.strategy,
             space=self._space.to_json(),
             ending=self._ending or self._spent(),
+            improvements=tuple(self._improvements),
             rounds=self._strategy.rounds(self._history()) if isinstance(self._strategy, InRounds) else (),
             grid=grid_ledger(grid, [t for t in trials if t.number not in repeats]) if grid else None,
             repeats=repeats,
@@ -416,8 +418,16 @@ class _Loop:
         self._ended.append(trial.record())
         self._ends.append(trial)
         self._told[trial.number] = trial.told()
+        if state == "complete":
+            self._note_improvement(trial)
         for duplicate in self._waiting.pop(trial.number, []):
             self._stand_in(duplicate, trial)
+
+    def _note_improvement(self, trial: _Trial) -> None:
+        best = self._improvements[-1].value if self._improvements else None
+        if trial.value is not None and (best is None or better(trial.value, best, self._direction)):
+            spent = (self._ticks, self._epochs, self._seconds)
+            self._improvements.append(Improvement(*spent, trial.number, trial.value))
 
     def _epochs_full(self) -> int:
         """Epochs this search would take without pruning; see `Progress`."""

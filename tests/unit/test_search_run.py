@@ -148,6 +148,12 @@ def table(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [dataclasses.replace(trial, seconds=0.0) for trial in trials]
 
 
+def without_clock(result: SearchResult) -> SearchResult:
+    """All but the trials and the seconds."""
+    improvements = tuple(dataclasses.replace(i, seconds=0.0) for i in result.improvements)
+    return dataclasses.replace(result, trials=(), seconds=0.0, improvements=improvements)
+
+
 def hot(request: LaneRequest, epoch: int) -> Report:
     return Report(request.number, epoch, math.inf, {"valid/rmse": 0.1})
 
@@ -170,6 +176,23 @@ def test_trial_0_is_the_default_and_every_trial_is_recorded() -> None:
     complete = [(t.value, t.number) for t in result.trials if t.state == "complete" and t.value is not None]
     assert result.best == min(complete)[1]
     assert json.loads(json.dumps(dataclasses.asdict(result), allow_nan=False))["best"] == result.best
+
+
+@pytest.mark.parametrize("pruner", ["asha", "none"])
+def test_improvements_are_the_best_complete_trial_so_far(pruner: str) -> None:
+    progress, result = run(a_study(pruner=pruner))
+    expected: list[tuple[int, int, float]] = []
+    for p in progress:
+        for trial in p.ended:
+            better = trial.state == "complete" and trial.value is not None
+            if better and (not expected or trial.value < expected[-1][2]):
+                expected.append((p.ticks, trial.number, trial.value))
+    assert [(i.ticks, i.trial, i.value) for i in result.improvements] == expected and len(expected) > 1
+    spent = {p.ticks: (p.epochs_spent, len(p.reports)) for p in progress}
+    for found in result.improvements:
+        after, reports = spent[found.ticks]
+        assert after - reports < found.epochs <= after
+    assert result.improvements[-1].trial == result.best
 
 
 def test_values_and_epochs_are_those_of_the_reports() -> None:
@@ -501,9 +524,7 @@ def test_a_resumed_search_is_the_uninterrupted_one(
         kept = trainer.kept
     assert straight is not None and resumed is not None
     assert table(resumed.trials) == table(straight.trials)
-    assert dataclasses.replace(resumed, trials=(), seconds=0) == dataclasses.replace(
-        straight, trials=(), seconds=0
-    )
+    assert without_clock(resumed) == without_clock(straight)
     assert sum(len(p.reports) for p in progress) == straight.epochs_spent
     # the files agree too: nothing twice, nothing left over, wherever it was killed
     files = [table(read_trials(folder / name)) for name in ("broken.db", "straight.db")]
