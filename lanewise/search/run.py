@@ -418,7 +418,7 @@ class _Loop:
         self._ended.append(trial.record())
         self._ends.append(trial)
         self._told[trial.number] = trial.told()
-        if state == "complete":
+        if state == "complete" and not trial.proposal.repeat:
             self._note_improvement(trial)
         for duplicate in self._waiting.pop(trial.number, []):
             self._stand_in(duplicate, trial)
