@@ -159,6 +159,22 @@ class Parameter(Section):
             return self._at(_part(share, self._steps + 1))
         return self.nearest(low + share * (high - low))
 
+    def share(self, value: Value) -> float:
+        """The place of a number on the scale of a range, 0..1: the middle of the part that `at` gives the value.
+
+        Args:
+            value: A legal value of the range.
+        """
+        low, high = self.bounds
+        number = float(value)
+        if self.log:
+            by = 0.5 if self._step else 0.0
+            first, last = math.log(low - by), math.log(high + by)
+            return (math.log(number) - first) / (last - first)
+        if self._step:
+            return (round((number - low) / self._step) + 0.5) / (self._steps + 1)
+        return (number - low) / (high - low)
+
     def every(self) -> Iterator[Value] | None:
         """Every value it may have, in order, where these are listed, stepped or whole; None where they are dense."""
         if self.listed:

@@ -129,7 +129,7 @@ class LRRange(Section):
 class Search(Section):
     """Which configurations are tried, how many, and which stop early."""
 
-    strategy: Literal["tpe", "random", "iterative", "sobol", "grid"] = Field(
+    strategy: Literal["tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid"] = Field(
         default="tpe", description="How the next configuration is chosen."
     )
     metric: Annotated[str, AfterValidator(_metric)] = Field(
@@ -170,6 +170,11 @@ class Search(Section):
     startup: Int = Field(
         default=10, ge=1, description="Random trials before the strategy learns from results."
     )
+    population: Int | None = Field(
+        default=None, ge=4, le=10_000,
+        description="Trials of a generation of cmaes and nsga2; empty: 4 + 3 ln(number of searched "
+        "hyperparameters), for cmaes of its ranges.",
+    )  # fmt: skip
     round_trials: Int = Field(
         default=10, ge=2, description="Trials that end before `strategy: iterative` begins its next round."
     )

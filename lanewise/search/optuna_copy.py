@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lanewise.errors import TrackingError
 from lanewise.ledger import Reading, TrialRecord
-from lanewise.search.tpe import distribution_of, within
+from lanewise.search.optuna_study import distribution_of, within
 from lanewise.space import Space
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}

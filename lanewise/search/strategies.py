@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from lanewise.pruning import Direction
+from lanewise.search.cmaes import CMAES
+from lanewise.search.gp import GaussianProcess
 from lanewise.search.grid import Grid
 from lanewise.search.iterative import Iterative
+from lanewise.search.nsga2 import NSGA2
 from lanewise.search.random import RandomSearch
 from lanewise.search.records import Strategy
 from lanewise.search.sobol import Sobol
@@ -19,8 +22,11 @@ from lanewise.space import Space
 from lanewise.study import Study
 
 STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
+    "cmaes": CMAES,
+    "gp": GaussianProcess,
     "grid": Grid,
     "iterative": Iterative,
+    "nsga2": NSGA2,
     "random": RandomSearch,
     "sobol": Sobol,
     "tpe": TPE,

@@ -504,7 +504,7 @@ def recorded(
 @given(
     kills=st.lists(st.integers(1, 40), max_size=3),
     lanes=st.integers(1, 9),
-    strategy=st.sampled_from(sorted(STRATEGIES)),
+    strategy=st.sampled_from(sorted(STRATEGIES.keys() - {"gp"})),  # it has its own test: 0.2 s an answer
     seed=st.integers(0, 99),
     checkpoints=st.booleans(),
 )
@@ -574,7 +574,7 @@ def test_a_search_killed_between_ticks_keeps_what_it_yielded(tmp_path: Path) -> 
     assert ended and {t.number for t in read_trials(tmp_path / "l.db")} == ended
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "grid"])
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.keys() - {"grid", "gp"}))
 def test_a_search_continued_with_more_trials_is_the_longer_search(tmp_path: Path, strategy: str) -> None:
     short, long = a_study(trials=9, strategy=strategy), a_study(trials=25, strategy=strategy)
     recorded(tmp_path / "l.db", short, FakeTrainer(4))
