@@ -61,6 +61,7 @@ METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
 
 MAX_LANES = 65_536
 MAX_CELLS = 100_000  # of a grid
+UNTAUGHT = ("random", "grid", "sobol")  # strategies whose proposals depend on no result
 NOISE_SEEDS = 3  # of two, the spread is hardly known: the floor would be 18 times their difference
 
 
@@ -196,6 +197,11 @@ class Search(Section):
         default=0, ge=0,
         description="Trials without progress beyond the noise floor after which no more are begun; 0: off.",
     )  # fmt: skip
+    warm_start: tuple[Name, ...] = Field(
+        default=(),
+        description="Names of earlier studies in the same home, of the same network and metric, whose trials "
+        "the strategy learns from too.",
+    )
     max_failures: Int = Field(
         default=20, ge=1, description="Failed trials in a row after which the search gives up."
     )
@@ -241,6 +247,11 @@ class Search(Section):
             raise wrong(
                 f"{self.noise_seeds} noise seeds of {self.trials} trials", "noise_seeds < trials",
                 "raise `trials`, or lower `noise_seeds`", "noise_seeds",
+            )  # fmt: skip
+        if self.warm_start and self.strategy in UNTAUGHT:
+            raise wrong(
+                f"a warm start of `{self.strategy}`", "a strategy that learns from results",
+                "remove `warm_start`, or choose another strategy", "warm_start",
             )  # fmt: skip
         if self.patience and self.strategy == "grid":
             raise wrong(

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from lanewise.checkpoints import Checkpoints
-from lanewise.ledger import Ledger, TrialRecord, curve_row, definition
-from lanewise.metrics import find_metric
+from lanewise.errors import StudyError
+from lanewise.ledger import Ledger, TrialRecord, curve_row, definition, read_ledger
+from lanewise.metrics import Metric, find_metric
 from lanewise.search import (
     Cell,
     Grid,
@@ -28,7 +29,10 @@ from lanewise.search.child import ChildLanes
 from lanewise.search.deaths import Deaths
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes
+from lanewise.search.records import Told
+from lanewise.search.warm_start import as_history, earlier_trials
 from lanewise.space import Config, Space
+from lanewise.study import Study
 from lanewise.tracking.runs import RunState
 from lanewise.trainer import Trainer, choose_device, lane_count
 from tasks.artifacts import Bar, show_table
@@ -39,7 +43,7 @@ from tasks.prepare import same_rows
 from tasks.progress import Event, say, stop_asked, stop_here
 from tasks.stage_task import Made, stage_task
 from tasks.stages import StageResult
-from tasks.study_record import ledger_place
+from tasks.study_record import latest_rows, ledger_place
 
 SHOWN = 20  # trials in the table of the best
 CELLS_SHOWN = 1000  # cells in the table of the grid
@@ -71,8 +75,9 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
         with _training(shop, lanes, checkpoints) as trained:
             engine = GuardedLanes(trained, lanes, study.search.max_retries, deaths)
             steps = recorded_search(
-                study, space, engine, ledger, metric=metric.name, direction=metric.direction
-            )
+                study, space, engine, ledger, metric=metric.name, direction=metric.direction,
+                earlier=_earlier(study, space, ledger, metric),
+            )  # fmt: skip
             trials = len(grid.planned) if grid else study.search.trials or 0
             result = _follow(steps, engine, Mirror(shop, space, metric.name), trials)
             notes = trained.notes
@@ -92,6 +97,30 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     if result.noise is not None:
         says += f", noise floor {result.noise.floor:.2g}"
     return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
+
+
+def _earlier(study: Study, space: Space, ledger: Ledger, metric: Metric) -> tuple[Told, ...]:
+    """The trials of earlier studies, as they were when this search began."""
+    if not study.search.warm_start:
+        return ()
+    settled = ledger.settled("earlier")
+    if settled is None:
+        readings = {}
+        for name in study.search.warm_start:
+            other = study.model_copy(update={"name": name})
+            rows = latest_rows(other)
+            if rows is None or name == study.name:
+                raise StudyError(
+                    "no earlier study to learn from", where=study.where("search", "warm_start"), given=name,
+                    rule=f"another study that was searched in {study.tracking.home}",
+                    remedy="correct the name, or run that study first",
+                )  # fmt: skip
+            readings[name] = read_ledger(*ledger_place(other, rows))
+        found, notes = earlier_trials(readings, study, space, metric=metric.name, direction=metric.direction)
+        for note in notes:
+            say(Event("search", "note", note))
+        settled = ledger.settle("earlier", found)
+    return as_history(settled)
 
 
 @contextmanager

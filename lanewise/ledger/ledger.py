@@ -91,6 +91,11 @@ class Ledger:
             self._store.keep_good()
         self._store.close()
 
+    def settled(self, key: str) -> Any:
+        """What `settle` keeps for `key`; None where it was never settled."""
+        text = self._store.read(lambda run: _get(run, self._study, f"settled/{key}"))
+        return None if text is None else json.loads(text)
+
     def settle(self, key: str, value: Any) -> Any:
         """Keep a measured decision: the first value ever given for `key` is returned, now and after a resume.
 

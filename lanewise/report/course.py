@@ -209,6 +209,8 @@ def _spent(facts: Facts) -> Table | None:
         rows.append(["lanes", f"at most {counted(int(lanes), 'trial')} side by side"])
     if strategy:
         rows.append(["strategy", str(strategy)])
+    if earlier := facts.search.get("earlier"):
+        rows.append(["learnt from", f"{counted(int(earlier), 'trial')} of earlier studies"])
     if facts.search.get("ending"):
         rows.append(["ended because", str(facts.search["ending"])])
     return table([], rows, wordy=[1])

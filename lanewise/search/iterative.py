@@ -31,6 +31,8 @@ FEWEST_VALUES = 3  # of elites, from which a range or the weights of choices are
 EDGE = 0.05  # share of a range, on its scale, that counts as its edge
 NARROWEST = 0.05  # share of its declared range, on its scale, that is always left of a range
 
+_BEFORE = -1  # the tick of round 0: trials of earlier studies ended by tick 0, so they begin later rounds
+
 Weights = Mapping[str, tuple[float, ...]]  # of the choices of a parameter, in their order
 
 
@@ -77,16 +79,16 @@ class Iterative:
         found = self._rounds(history)
         for place, one in enumerate(found):
             until = found[place + 1].tick if place + 1 < len(found) else math.inf
-            numbers = [t.number for t in history if one.tick <= t.begun < until]
+            numbers = [t.number for t in history if one.tick <= t.begun < until and t.number >= 0]
             if numbers:
                 space, weights = one.space.to_json(), {n: list(w) for n, w in one.weights.items()}
-                told.append(Round(place, one.tick, min(numbers), len(numbers), space, weights))
+                told.append(Round(place, max(one.tick, 0), min(numbers), len(numbers), space, weights))
         return tuple(told)
 
     def _rounds(self, history: Sequence[Told]) -> list[_Found]:
         """Every round up to the present; those known from a shorter history are kept where they still hold."""
         if not self._found or not self._continued_by(history):
-            self._found = [_Found(0, self._space, {})]
+            self._found = [_Found(_BEFORE, self._space, {})]
         self._history = tuple(history)
         ends = sorted(_end(told) for told in history if told.state != "running")
         for place in range(len(self._found), len(ends) // self._size + 1):

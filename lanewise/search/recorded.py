@@ -18,7 +18,7 @@ from lanewise.fault_points import fault
 from lanewise.ledger import Ledger, Report, TrialRecord, finite
 from lanewise.pruning import Direction
 from lanewise.search.catch_up import catch_up
-from lanewise.search.records import LaneRequest, Progress, SearchResult, Trainer
+from lanewise.search.records import LaneRequest, Progress, SearchResult, Told, Trainer
 from lanewise.search.run import search
 from lanewise.space import Space
 from lanewise.study import Study
@@ -27,7 +27,14 @@ _log = logging.getLogger(__name__)
 
 
 def recorded_search(
-    study: Study, space: Space, engine: Trainer, ledger: Ledger, *, metric: str, direction: Direction
+    study: Study,
+    space: Space,
+    engine: Trainer,
+    ledger: Ledger,
+    *,
+    metric: str,
+    direction: Direction,
+    earlier: Sequence[Told] = (),
 ) -> Generator[Progress, None, SearchResult]:
     """Search with every tick written down before it is yielded; continue where the ledger ends.
 
@@ -35,7 +42,9 @@ def recorded_search(
     `replayed`, so a consumer that mirrors them can make up for what it missed; nothing is trained in them.
     """
     recorded = RecordedEngine(engine, ledger)
-    loop = search(study, space, recorded, metric=metric, direction=direction, elapsed=recorded.elapsed)
+    loop = search(
+        study, space, recorded, metric=metric, direction=direction, elapsed=recorded.elapsed, earlier=earlier
+    )
     repeated: list[TrialRecord] = []  # ended in replayed ticks: in the ledger already, but for new duplicates
     last: Progress | None = None
     while True:

@@ -110,7 +110,8 @@ class Strategy(Protocol):
 
         Args:
             number: Trial number, from 1 (trial 0 is the default).
-            history: The trials asked before, by number, without duplicates of others; running ones too.
+            history: The trials asked before, by number, without duplicates of others; running ones too. Trials
+                of earlier studies come first, with numbers below 0.
         """
         ...
 
@@ -244,6 +245,7 @@ class SearchResult:
         repeats: Numbers of the trials that trained the default once more; they do not compete.
         noise: What the default's seeds say; None where it has too few scores.
         improvements: When the best complete trial changed, the first one among them; in the order of ticks.
+        earlier: Trials of earlier studies that the strategy was told before its own.
     """
 
     metric: str
@@ -262,3 +264,4 @@ class SearchResult:
     repeats: tuple[int, ...] = ()
     noise: NoiseFloor | None = None
     improvements: tuple[Improvement, ...] = ()
+    earlier: int = 0

@@ -35,6 +35,7 @@ def search(
     metric: str,
     direction: Direction,
     elapsed: Callable[[int], float] | None = None,
+    earlier: Sequence[Told] = (),
 ) -> Generator[Progress, None, SearchResult]:
     """Search; yields after every tick, returns the result.
 
@@ -50,11 +51,12 @@ def search(
         metric: The objective; reports have it as `valid/<metric>`.
         direction: Whether higher or lower values of it are better.
         elapsed: Tick -> seconds of search up to its end; without it, wall-clock time.
+        earlier: Ended trials of earlier studies, which the strategy is told before its own; see `warm_start`.
 
     Raises:
         SearchError: Too many trials failed in a row, or none completed.
     """
-    loop = _Loop(study, space, engine, metric, direction, elapsed or _stopwatch())
+    loop = _Loop(study, space, engine, metric, direction, elapsed or _stopwatch(), earlier)
     while not loop.over:
         progress = loop.step()
         if progress is not None:
@@ -129,9 +131,10 @@ class _Loop:
         metric: str,
         direction: Direction,
         elapsed: Callable[[int], float],
+        earlier: Sequence[Told],
     ) -> None:
         self._study, self._space, self._engine, self._elapsed = study, space, engine, elapsed
-        self._metric, self._direction = metric, direction
+        self._metric, self._direction, self._earlier = metric, direction, earlier
         self._strategy = STRATEGIES[study.search.strategy](study, space, direction)
         self._proposals = Proposals(study, space, self._strategy)
         grid = self._proposals.grid
@@ -221,6 +224,7 @@ class _Loop:
             grid=grid_ledger(grid, [t for t in trials if t.number not in repeats]) if grid else None,
             repeats=repeats,
             noise=self._noise(),
+            earlier=len(self._earlier),
         )
 
     def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
@@ -310,10 +314,10 @@ class _Loop:
         return any(trial.state == "complete" and not trial.proposal.repeat for trial in self._trials)
 
     def _history(self) -> list[Told]:
-        """What the strategy may know: no duplicates, and the default once."""
+        """What the strategy may know: earlier studies' trials, no duplicates, and the default once."""
         proposed = ((trial, trial.proposal) for trial in self._trials)
         originals = (trial for trial, p in proposed if p.duplicate_of is None and not p.repeat)
-        return [self._told.get(trial.number) or trial.told() for trial in originals]
+        return [*self._earlier, *(self._told.get(trial.number) or trial.told() for trial in originals)]
 
     def _duplicates_in_a_row(self) -> int:
         count = 0

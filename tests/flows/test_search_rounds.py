@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -53,3 +54,25 @@ def test_every_round_is_kept_and_shown(
             "SELECT r.name, t.value FROM tags t JOIN runs r USING (run_uuid) WHERE t.key = 'lanewise.repeats'"
         )
         assert sorted(database.execute(tags)) == [("trial-0001", "trial-0000"), ("trial-0002", "trial-0000")]
+
+
+@pytest.mark.slow
+def test_a_warm_start_is_kept_where_the_earlier_study_is_deleted(
+    lanewise: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    frame = toy_classification(120)
+    frame.columns = [*frame.columns[:-1], "kind"]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(
+        STUDY.replace("strategy: iterative, round_trials: 4, noise_seeds: 3", "strategy: random")
+    )
+    second.write_text(STUDY.replace("noise_seeds: 3", "warm_start: [first]"))
+    assert lanewise("run", first.name).returncode == 0
+    ran = lanewise("run", second.name)
+    assert ran.returncode == 0 and "learning from 16 of 16 trials of first" in ran.stderr, ran.stderr
+    shutil.rmtree(tmp_path / ".lanewise" / "studies" / "first")
+    ran = lanewise("extend", second.name, "--trials", "20")
+    assert ran.returncode == 0, ran.stderr
+    page = next(tmp_path.glob(".lanewise/studies/second/report.md")).read_text()
+    assert "16\N{NO-BREAK SPACE}trials of earlier studies" in page
