@@ -59,6 +59,7 @@ CLASS_METRICS = (
 VALUE_METRICS = ("rmse", "mae", "r2")
 METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
 
+STRATEGY_NAMES = ("tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid")
 MAX_LANES = 65_536
 MAX_CELLS = 100_000  # of a grid
 UNTAUGHT = ("random", "grid", "sobol")  # strategies whose proposals depend on no result
@@ -69,6 +70,12 @@ def _lanes(value: Any) -> Any:
     if value == "auto" or (isinstance(lanes := number(value), int) and 1 <= lanes <= MAX_LANES):
         return value if value == "auto" else lanes
     raise wrong("not a number of lanes", f"auto, or a whole number from 1 to {MAX_LANES}", "write auto")
+
+
+def _strategy(value: str) -> str:
+    if value not in STRATEGY_NAMES and ":" not in value:
+        raise PydanticCustomError("name", "unknown strategy", {"known": STRATEGY_NAMES})
+    return value
 
 
 def _metric(value: str) -> str:
@@ -130,9 +137,11 @@ class LRRange(Section):
 class Search(Section):
     """Which configurations are tried, how many, and which stop early."""
 
-    strategy: Literal["tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid"] = Field(
-        default="tpe", description="How the next configuration is chosen."
-    )
+    strategy: Annotated[str, AfterValidator(_strategy)] = Field(
+        default="tpe", json_schema_extra={"anyOf": [{"enum": [*STRATEGY_NAMES]}, {"pattern": ":"}]},
+        description="How the next configuration is chosen; `pkg.module:Class` for a strategy of your own.",
+        examples=["tpe", "gp", "mypackage.strategies:Mine"],
+    )  # fmt: skip
     metric: Annotated[str, AfterValidator(_metric)] = Field(
         default="auto", json_schema_extra={"enum": ["auto", *METRIC_NAMES]},
         description="The objective, on validation rows; auto: rmse for numbers, accuracy for classes, with a "

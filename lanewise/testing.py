@@ -1,11 +1,13 @@
-"""For people who write networks: `check_model`, which tries a network against the contract, and toy data.
+"""For people who write networks or strategies: `check_model` and `check_strategy` try them against the contract.
+
+There is toy data for networks, too.
 
 Stands on top of everything else in lanewise; nothing imports it but tests and the command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,27 +16,34 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from lanewise.errors import LanewiseError
+from lanewise.errors import LanewiseError, SearchError
 from lanewise.model import Layout, resolve
 from lanewise.model_checks import CHECKS, Case, CheckItem, ToyLayout, run_check
+from lanewise.names import nearest
+from lanewise.search import STRATEGIES, Strategy
+from lanewise.search.own import OwnStrategy, load_strategy
 from lanewise.smoke import smoke
+from lanewise.strategy_checks import STRATEGY_CHECKS, StrategyCase, run_strategy_check, toy_space, toy_study
 from lanewise.study import Value
 
 _FOUND = "The class is found and its signatures fit"
+_MADE = "The class is found and makes a strategy"
 _RUNS = "One batch runs forward and backward"
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check_model` found.
+    """What `check_model` or `check_strategy` found.
 
     Args:
-        name: The network.
+        name: The network or the strategy.
         items: The checks in the order they ran; a failed first one ends the list.
+        kind: Which of the two it is.
     """
 
     name: str
     items: tuple[CheckItem, ...]
+    kind: str = "network"
 
     @property
     def ok(self) -> bool:
@@ -54,7 +63,7 @@ class CheckReport:
         verdict = f"{failed} of {len(self.items)} checks failed" if failed else "fits the contract"
         if warned:
             verdict += f", {warned} warning{'s' if warned > 1 else ''}"
-        return "\n".join((f"network {self.name}", *(f"  {line}" for line in self.lines), f"  {verdict}"))
+        return "\n".join((f"{self.kind} {self.name}", *(f"  {line}" for line in self.lines), f"  {verdict}"))
 
 
 def check_model(
@@ -94,6 +103,38 @@ def check_model(
     for check in CHECKS:
         items += run_check(check, case)
     return CheckReport(network.name, tuple(items))
+
+
+def check_strategy(
+    target: str | Callable[..., Strategy], *, search_path: Sequence[str | Path] = ()
+) -> CheckReport:
+    """Try a search strategy against everything the search relies on. Raises nothing for what it does wrong.
+
+    Args:
+        target: A strategy's name, "pkg.module:Class", or the class itself: it is called with a study, its
+            space and the direction.
+        search_path: Folders to look in for "pkg.module:Class".
+    """
+    name = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+    try:
+        if not isinstance(target, str):
+            factory = target
+        elif ":" in target:
+            factory = load_strategy(target, search_path)
+        elif target in STRATEGIES:
+            factory = STRATEGIES[target]
+        else:
+            near = nearest(target, STRATEGIES)
+            raise SearchError(
+                f"there is no strategy `{target}`", rule="one of " + ", ".join(STRATEGIES) + ", or pkg.module:Class",
+                remedy=f"did you mean `{near}`?" if near else "write pkg.module:Class",
+            )  # fmt: skip
+        OwnStrategy(name, factory, toy_study(), space := toy_space(), "minimize")
+    except LanewiseError as error:
+        return CheckReport(name, (CheckItem(_MADE, "fail", str(error)),), "strategy")
+    case = StrategyCase(factory, space)
+    items = (run_strategy_check(check, case) for check in STRATEGY_CHECKS)
+    return CheckReport(name, (CheckItem(_MADE, "ok"), *items), "strategy")
 
 
 def toy_classification(n: int = 300, seed: int = 0) -> pd.DataFrame:

@@ -96,7 +96,12 @@ class Workshop:
         """Every hyperparameter, with its declared range."""
         from lanewise.space import build_space
 
-        return build_space(self.study, self.network.space, self.network.defaults)
+        space = build_space(self.study, self.network.space, self.network.defaults)
+        if ":" in self.study.search.strategy:  # the user's own: refused before anything trains
+            from lanewise.search import strategy_of
+
+            strategy_of(self.study, space, "minimize")
+        return space
 
     @cached_property
     def prepared(self) -> Prepared:

@@ -11,9 +11,10 @@ from lanewise.search.grid import Grid
 from lanewise.search.recorded import recorded_search
 from lanewise.search.records import Cell, LaneRequest, Progress, SearchResult, Strategy, Told, Trainer
 from lanewise.search.run import search
-from lanewise.search.strategies import STRATEGIES
+from lanewise.search.strategies import STRATEGIES, strategy_of
 
 __all__ = [
     "STRATEGIES", "Cell", "Grid", "LaneRequest", "Progress", "Report", "SearchResult", "Strategy", "Told",
     "Trainer", "TrialRecord", "cells_words", "grid_ledger", "recorded_search", "require_whole", "search",
+    "strategy_of",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposal, Proposals
 from lanewise.search.random import trial_seed
 from lanewise.search.records import Improvement, InRounds, LaneRequest, Progress, SearchResult, Told, Trainer
-from lanewise.search.strategies import STRATEGIES
+from lanewise.search.strategies import strategy_of
 from lanewise.space import Space
 from lanewise.study import Study
 
@@ -135,7 +135,7 @@ class _Loop:
     ) -> None:
         self._study, self._space, self._engine, self._elapsed = study, space, engine, elapsed
         self._metric, self._direction, self._earlier = metric, direction, earlier
-        self._strategy = STRATEGIES[study.search.strategy](study, space, direction)
+        self._strategy = strategy_of(study, space, direction)
         self._proposals = Proposals(study, space, self._strategy)
         grid = self._proposals.grid
         self._budget = Budget.of(study.search, len(grid.planned) if grid else None)

@@ -1,7 +1,7 @@
 """Every search strategy by its name in the study file; adding one is a file and a line here.
 
-A strategy is a class `(study, space, direction)` with the one method of `records.Strategy`.
-tests/unit/test_search_strategies.py runs its contract over every entry.
+A strategy is a class `(study, space, direction)` with the one method of `records.Strategy`. One of the user's
+own is named by its import path. `lanewise.testing.check_strategy` is the contract; the tests run it over every entry.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from lanewise.search.gp import GaussianProcess
 from lanewise.search.grid import Grid
 from lanewise.search.iterative import Iterative
 from lanewise.search.nsga2 import NSGA2
+from lanewise.search.own import OwnStrategy, load_strategy
 from lanewise.search.random import RandomSearch
 from lanewise.search.records import Strategy
 from lanewise.search.sobol import Sobol
@@ -31,3 +32,15 @@ STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
     "sobol": Sobol,
     "tpe": TPE,
 }
+
+
+def strategy_of(study: Study, space: Space, direction: Direction) -> Strategy:
+    """The strategy the study names.
+
+    Raises:
+        ModelError: It is the user's own, and cannot be imported or made.
+    """
+    name = study.search.strategy
+    if ":" not in name:
+        return STRATEGIES[name](study, space, direction)
+    return OwnStrategy(name, load_strategy(name, [study.base_dir]), study, space, direction)
