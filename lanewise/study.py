@@ -74,7 +74,7 @@ def _lanes(value: Any) -> Any:
 
 def _strategy(value: str) -> str:
     if value not in STRATEGY_NAMES and ":" not in value:
-        raise PydanticCustomError("name", "unknown strategy", {"known": STRATEGY_NAMES})
+        raise PydanticCustomError("name", "unknown strategy", {"known": (*STRATEGY_NAMES, "pkg.module:Class")})
     return value
 
 

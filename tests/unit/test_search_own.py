@@ -12,11 +12,11 @@ import pytest
 from test_search_iterative import OneShape
 from test_search_run import drain, minimize_rmse
 
-from lanewise.errors import ModelError
-from lanewise.search import Told, strategy_of
+from lanewise.errors import ModelError, StudyError
+from lanewise.search import STRATEGIES, Told, strategy_of
 from lanewise.search.random import RandomSearch, trial_rng
 from lanewise.space import Config, Space, build_space
-from lanewise.study import load_study
+from lanewise.study import STRATEGY_NAMES, load_study
 from lanewise.testing import check_strategy
 from tasks.check import check_study
 
@@ -194,6 +194,15 @@ def test_what_is_no_strategy_is_refused_before_anything_trains(
         list(check_study(path, {}))
     assert text in str(refused.value) and refused.value.exit_code == 4
     assert not check_strategy(strategy, search_path=[tmp_path]).ok
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(StudyError) as refused:
+        load_study(a_study_file(tmp_path, "cmaess"))
+    assert "did you mean `cmaes`?" in str(refused.value)
+    assert str(refused.value).startswith(f"{tmp_path / 'study.yaml'}:2:")
+    rule = "one of tpe, gp, cmaes, nsga2, random, iterative, sobol, grid, pkg.module:Class"
+    assert refused.value.rule == rule and set(STRATEGIES) == set(STRATEGY_NAMES)
 
 
 @pytest.mark.parametrize(

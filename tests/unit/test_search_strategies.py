@@ -23,6 +23,7 @@ from lanewise.strategy_checks import CONDITIONAL, DEFAULTS, NETWORK
 from lanewise.strategy_checks import toy_history as a_history
 from lanewise.study import Study, load_study
 from lanewise.testing import check_strategy
+from lanewise.trainer import lane_count
 
 
 def a_study(strategy: str = "tpe", **changes: Any) -> Study:
@@ -112,6 +113,19 @@ def test_a_fixed_space_has_one_answer(name: str) -> None:
     only = space.default() | {"lr": 0.1, "weight_decay": 0.0}
     answer = STRATEGIES[name](study, space, "minimize").ask(3, history)
     assert answer == (None if name == "grid" else only)  # a grid has no cell left then
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trials", "device", "lanes"),
+    [
+        ("random", 40, "cpu", 40), ("sobol", 40, "cpu", 40), ("sobol", 400, "cpu", 64), ("sobol", 400, "cuda", 256),
+        ("tpe", 40, "cpu", 8), ("gp", 100, "cpu", 20), ("cmaes", 1000, "cpu", 64), ("nsga2", 1000, "cuda", 200),
+    ],
+)  # fmt: skip
+def test_strategies_that_learn_nothing_fill_the_device(
+    strategy: str, trials: int, device: str, lanes: int
+) -> None:
+    assert lane_count(a_study(search={"strategy": strategy, "trials": trials}), device) == lanes
 
 
 # --- random
