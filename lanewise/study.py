@@ -59,7 +59,7 @@ CLASS_METRICS = (
 VALUE_METRICS = ("rmse", "mae", "r2")
 METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
 
-STRATEGY_NAMES = ("tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid")
+STRATEGY_NAMES = ("tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid", "gradient")
 MAX_LANES = 65_536
 MAX_CELLS = 100_000  # of a grid
 UNTAUGHT = ("random", "grid", "sobol")  # strategies whose proposals depend on no result

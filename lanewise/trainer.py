@@ -161,6 +161,7 @@ class Trainer:
         keep_best: bool = True,
         scored: bool = True,
         watched: bool = False,
+        slopes: tuple[str, ...] = (),
     ) -> Lane:
         """A lane for one configuration; its network is initialised from the seed."""
         full = self.complete(config)
@@ -179,6 +180,7 @@ class Trainer:
             keep_best=keep_best,
             scored=scored,
             watched=watched,
+            slopes=slopes,
         )
 
     @property

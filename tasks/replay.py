@@ -274,11 +274,13 @@ def _trained(
         whole: Epochs recorded.
         most: Epochs wanted; None for all.
     """
+    from lanewise.engine.hypergradient import CONTINUOUS, PREFIX
     from lanewise.trainer import Trainer
 
     trainer = Trainer(study, network, dataset, lanes=1)
     key, seed = str(record["key"]), int(record["tags"]["lanewise.seed"])
-    trainer.add(trainer.lane(key, record["config"], seed, keep_best=False))
+    slopes = tuple(name for name in CONTINUOUS if PREFIX + name in record["metrics"])
+    trainer.add(trainer.lane(key, record["config"], seed, keep_best=False, slopes=slopes))
     found: list[Epoch] = []
     for epoch in range(1, min(whole, most or whole) + 1):
         (report,) = trainer.tick()

@@ -68,6 +68,7 @@ class SearchLanes:
                 request.seed,
                 epochs=request.epochs,
                 patience=request.patience,
+                slopes=tuple(request.slopes),
                 keep_best=False,  # a search needs scores; the winner is trained again on its folds
             )
             self._trainer.add(lane, self._find(request, epoch) if epoch else None)

@@ -25,6 +25,7 @@ class LaneRequest:
         seed: Of initialisation, shuffling and dropout of this trial, below 2**32.
         epochs: Longest training.
         patience: Epochs without a better objective after which it ends; 0: off.
+        slopes: Hyperparameters by which its reports carry the derivative of the validation loss (`hyper/NAME`).
     """
 
     number: int
@@ -32,6 +33,7 @@ class LaneRequest:
     seed: int
     epochs: int
     patience: int
+    slopes: tuple[str, ...] = ()
 
 
 class Trainer(Protocol):
@@ -87,6 +89,7 @@ class Told:
         curve: Objective by epoch.
         begun: Ticks of the search before its first epoch. A tick trains an epoch of every lane, so the trial
             had ended, or will be at this epoch, after `begun + epochs` ticks.
+        rows: All that was reported, by epoch; None for what was not finite.
     """
 
     number: int
@@ -96,6 +99,7 @@ class Told:
     epochs: int
     curve: tuple[float, ...]
     begun: int = 0
+    rows: Sequence[Mapping[str, float | None]] = ()
 
 
 class Strategy(Protocol):
@@ -136,6 +140,13 @@ class Round:
     trials: int
     space: Mapping[str, Any] = field(repr=False)
     weights: Mapping[str, Sequence[float]]
+
+
+@runtime_checkable
+class FollowsSlopes(Protocol):
+    """A strategy that needs derivatives of the validation loss in the reports (engine/hypergradient.py)."""
+
+    slopes: tuple[str, ...]
 
 
 @runtime_checkable

@@ -21,7 +21,16 @@ from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposal, Proposals
 from lanewise.search.random import trial_seed
-from lanewise.search.records import Improvement, InRounds, LaneRequest, Progress, SearchResult, Told, Trainer
+from lanewise.search.records import (
+    FollowsSlopes,
+    Improvement,
+    InRounds,
+    LaneRequest,
+    Progress,
+    SearchResult,
+    Told,
+    Trainer,
+)
 from lanewise.search.strategies import strategy_of
 from lanewise.space import Space
 from lanewise.study import Study
@@ -117,6 +126,7 @@ class _Trial:
             self.epochs,
             tuple(self.objective),
             self.begun,
+            tuple(self.curve),
         )
 
 
@@ -136,6 +146,7 @@ class _Loop:
         self._study, self._space, self._engine, self._elapsed = study, space, engine, elapsed
         self._metric, self._direction, self._earlier = metric, direction, earlier
         self._strategy = strategy_of(study, space, direction)
+        self._slopes = self._strategy.slopes if isinstance(self._strategy, FollowsSlopes) else ()
         self._proposals = Proposals(study, space, self._strategy)
         grid = self._proposals.grid
         self._budget = Budget.of(study.search, len(grid.planned) if grid else None)
@@ -253,7 +264,7 @@ class _Loop:
             trial = _Trial(number, proposal, seed, self._seconds, self._ticks)
             if proposal.duplicate_of is None:
                 train = self._study.train
-                request = LaneRequest(number, proposal.config, trial.seed, train.epochs, train.patience)
+                request = LaneRequest(number, proposal.config, trial.seed, train.epochs, train.patience, self._slopes)
                 self._full = not self._engine.free(request)
                 if self._full:
                     break

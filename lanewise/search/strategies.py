@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from lanewise.pruning import Direction
 from lanewise.search.cmaes import CMAES
 from lanewise.search.gp import GaussianProcess
+from lanewise.search.gradient import Gradient
 from lanewise.search.grid import Grid
 from lanewise.search.iterative import Iterative
 from lanewise.search.nsga2 import NSGA2
@@ -25,6 +26,7 @@ from lanewise.study import Study
 STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
     "cmaes": CMAES,
     "gp": GaussianProcess,
+    "gradient": Gradient,
     "grid": Grid,
     "iterative": Iterative,
     "nsga2": NSGA2,

@@ -53,7 +53,7 @@ def earlier_trials(
 
 def as_history(settled: Sequence[Mapping[str, Any]]) -> tuple[Told, ...]:
     """What `earlier_trials` gave, as it comes from JSON; numbers are below 0, and all ended before tick 0."""
-    return tuple(Told(**{**trial, "curve": tuple(trial["curve"])}) for trial in settled)
+    return tuple(Told(**{**trial, "curve": tuple(trial["curve"]), "rows": ()}) for trial in settled)
 
 
 def _told(trial: TrialRecord, metric: str) -> Told:

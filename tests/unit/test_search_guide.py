@@ -49,6 +49,16 @@ def test_iterative_random(tmp_path: Path) -> None:
     assert default is not None and (result.trials[result.best].value or 0.0) >= default
 
 
+def test_gradient_based(tmp_path: Path) -> None:
+    """The enqueued start is bad; its chain goes where the guide says."""
+    result = searched("Gradient-based", tmp_path)
+    bad, best = result.trials[1], result.trials[result.best]
+    assert bad.config["lr"] == 1e-5 and (bad.value or 1.0) < 0.5
+    rates = [t.config["lr"] for t in result.trials if t.config["lr"] in (2.51189e-05, 0.0001, 0.000794328, 0.0125893)]
+    assert rates == [2.51189e-05, 0.0001, 0.000794328, 0.0125893]
+    assert (best.value or 0.0) >= max(0.95, result.trials[0].value or 0.0)
+
+
 def test_grid(tmp_path: Path) -> None:
     """Its cells, its size as the guide quotes it, and the default among them."""
     result = searched("Grid", tmp_path)
