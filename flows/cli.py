@@ -47,28 +47,36 @@ Overrides = Annotated[
         help="In place of what the file says: --set search.trials=20. May be repeated.",
     ),
 ]
+Fixed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fix",
+        metavar="NAME=VALUE",
+        help="Do not search this hyperparameter, it is VALUE: --fix lr=1e-3. May be repeated.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings, and the result.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File; without it, the screen.")]
 TrackingUri = Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Address of MLflow.")]
 
 
 @app.command()
-def run(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+def run(study: StudyFile, set_: Overrides = None, fix: Fixed = None, quiet: Quiet = False) -> None:
     """Tune a network, from its data to a registered model. Continues what was cut off."""
 
     def show(outcome: dict[str, Any]) -> None:
         typer.echo(f"\n{outcome['summary']}")
 
-    _run_flow("tune", study, _overrides(set_), quiet=quiet, show=show)
+    _run_flow("tune", study, _overrides(set_, fix), quiet=quiet, show=show)
 
 
 @app.command()
-def resume(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+def resume(study: StudyFile, set_: Overrides = None, fix: Fixed = None, quiet: Quiet = False) -> None:
     """Go on with a run that was cut off; as `run`, but refuses where there is nothing to go on with."""
     from tasks.status import check_resumable
 
-    check_resumable(study, _overrides(set_))
-    run(study, set_, quiet)
+    check_resumable(study, _overrides(set_, fix))
+    run(study, set_, fix, quiet)
 
 
 @app.command()
@@ -76,13 +84,14 @@ def extend(
     study: StudyFile,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all, those that have ended among them.")],
     set_: Overrides = None,
+    fix: Fixed = None,
     quiet: Quiet = False,
 ) -> None:
     """Search on with more trials, as if there had been so many from the start, then evaluate anew."""
     from tasks.status import check_extendable
 
-    check_extendable(study, _overrides(set_), trials)
-    run(study, [*(set_ or []), f"search.trials={trials}"], quiet)
+    check_extendable(study, _overrides(set_, fix), trials)
+    run(study, [*(set_ or []), f"search.trials={trials}"], fix, quiet)
     typer.echo(f"to keep it so, write `search: {{trials: {trials}}}` into {study}")
 
 
@@ -126,23 +135,23 @@ def verify(
 
 
 @app.command("lr-range")
-def lr_range(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+def lr_range(study: StudyFile, set_: Overrides = None, fix: Fixed = None, quiet: Quiet = False) -> None:
     """Only the first two stages: which learning rates are usable, with the picture."""
 
     def show(found: dict[str, Any]) -> None:
         picture = [f"picture: {found['picture']}"] if found["picture"] else []
         typer.echo("\n".join([found["says"], *found["reasons"], *picture]))
 
-    _run_flow("find_rates", study, _overrides(set_), quiet=quiet, show=show)
+    _run_flow("find_rates", study, _overrides(set_, fix), quiet=quiet, show=show)
 
 
 @app.command()
-def search(study: StudyFile, set_: Overrides = None, quiet: Quiet = False) -> None:
+def search(study: StudyFile, set_: Overrides = None, fix: Fixed = None, quiet: Quiet = False) -> None:
     """Only the first three stages: the trials, to look at in MLflow; nothing is evaluated or registered."""
     _run_flow(
         "find_configurations",
         study,
-        _overrides(set_),
+        _overrides(set_, fix),
         quiet=quiet,
         show=lambda found: typer.echo(found["says"]),
     )
@@ -154,6 +163,7 @@ def compare(
     strategies: Annotated[str, typer.Option(help="Names, with commas between them.")] = "random,tpe",
     seeds: Annotated[int, typer.Option(min=1, help="Searches by each; five show more than one.")] = 5,
     set_: Overrides = None,
+    fix: Fixed = None,
     quiet: Quiet = False,
 ) -> None:
     """Search by several strategies over several seeds, and show which one suits this study."""
@@ -162,15 +172,15 @@ def compare(
         typer.echo(f"\n{found['says']}\n\n{found['page']}")
 
     names = [name.strip() for name in strategies.split(",") if name.strip()]
-    _run_flow("compare", study, _overrides(set_), quiet=quiet, show=show, strategies=names, seeds=seeds)
+    _run_flow("compare", study, _overrides(set_, fix), quiet=quiet, show=show, strategies=names, seeds=seeds)
 
 
 @app.command()
-def check(study: StudyFile, set_: Overrides = None) -> None:
+def check(study: StudyFile, set_: Overrides = None, fix: Fixed = None) -> None:
     """Read the study, the data and the network, and try one batch; train and write nothing."""
     from tasks.check import check_study
 
-    for line in check_study(study, _overrides(set_)):
+    for line in check_study(study, _overrides(set_, fix)):
         typer.echo(line)
 
 
@@ -329,17 +339,26 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _overrides(given: list[str] | None) -> dict[str, str]:
+def _overrides(given: list[str] | None, fixed: list[str] | None = None) -> dict[str, str]:
+    """Dotted key -> text, of every `--set` and `--fix`."""
+    found = _pairs("--set", given or [], "KEY=VALUE", "--set search.trials=20")
+    for name, value in _pairs("--fix", fixed or [], "NAME=VALUE", "--fix lr=1e-3").items():
+        if twice := [key for key in found if key == f"space.{name}" or key.startswith(f"space.{name}.")]:
+            raise StudyError(
+                f"`{name}` is given twice", where=f"--fix {name}={value}", given=f"--set {twice[0]}={found[twice[0]]}",
+                rule="it is fixed or it has a range", remedy="leave one of the two out",
+            )  # fmt: skip
+        found[f"fix.{name}"] = value
+    return found
+
+
+def _pairs(option: str, given: list[str], rule: str, example: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for text in given or []:
+    for text in given:
         key, sign, value = text.partition("=")
         if not sign or not key.strip():
             raise StudyError(
-                "this is no setting",
-                where="--set",
-                given=text,
-                rule="KEY=VALUE",
-                remedy="write --set search.trials=20",
+                "this is no setting", where=option, given=text, rule=rule, remedy=f"write {example}"
             )
         found[key.strip()] = value
     return found

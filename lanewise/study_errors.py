@@ -19,6 +19,7 @@ from lanewise.fields import shown
 from lanewise.names import nearest, secret_kind
 from lanewise.strict_yaml import Keys
 
+FIX = "fix"  # no section of a study
 SHOWN = 5  # mistakes listed in one message
 
 
@@ -27,15 +28,18 @@ def apply_overrides(
 ) -> tuple[dict[str, Any], dict[Keys, str]]:
     """Return the document and its places with each `a.b.c` -> text put in.
 
-    A text is a strict YAML scalar, or, if it starts with a bracket or a quote, any YAML on one line.
+    A text is a strict YAML scalar, or, if it starts with a bracket or a quote, any YAML on one line. The key
+    `fix.NAME`, which is how `--fix NAME=VALUE` comes here, fixes a hyperparameter: it is `space.NAME`, one value.
 
     Raises:
         StudyError: A key is empty or leads through a value that is not a mapping, or a text is not YAML.
     """
     result, where = _copy(data), dict(places)
     for dotted, text in overrides.items():
-        option = f"--set {dotted}={text}"
-        keys = tuple(dotted.split("."))
+        option, keys = f"--set {dotted}={text}", tuple(dotted.split("."))
+        if fixed := keys[0] == FIX and len(keys) > 1:
+            keys = ("space", dotted.partition(".")[2])
+            option = f"--fix {keys[1]}={text}"
         if not all(keys):
             raise StudyError(
                 "this is not a key",
@@ -44,8 +48,13 @@ def apply_overrides(
                 remedy="write --set search.trials=10",
             )
         if kind := secret_kind(text, keys[-1]):
-            _refuse_secret(f"--set {dotted}=...", kind)
+            _refuse_secret(f"{option.partition('=')[0]}=...", kind)
         value = _override_value(text, option)
+        if fixed and (isinstance(value, Mapping | list) or value is None):
+            raise StudyError(
+                "this does not fix a hyperparameter", where=option, given=shown(value), rule="one value",
+                remedy=f"write --fix {keys[1]}=VALUE, or --set {'.'.join(keys)}={text} for a list or a range",
+            )  # fmt: skip
         section = result
         for depth, key in enumerate(keys[:-1], 1):
             if section.get(key) is None:

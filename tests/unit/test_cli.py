@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from lanewise.study import load_study
 from lanewise.testing import toy_classification
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,16 @@ def test_help_imports_nothing_heavy() -> None:
         assert f" {command} " in found.stdout
 
 
+def test_a_fixed_hyperparameter_is_not_searched(call: Call, study: Path) -> None:
+    code, free, err = call("check", str(study))
+    assert code == 0 and ": lr, " in free, err
+    code, fixed, err = call("check", str(study), "--fix", "lr=1e-3")
+    line = free.splitlines()[1].replace("lr, ", "").replace("5 searched", "4 searched")
+    assert code == 0 and fixed.splitlines()[1] == line, err
+    by_set = load_study(study, {"space.lr": "1e-3"}).definition()
+    assert load_study(study, {"fix.lr": "1e-3"}).definition() == by_set
+
+
 def test_a_wrong_study_is_refused_before_anything_starts(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text("data: {source: rows.csv, target: y}\nserch: {trials: 3}\n")
@@ -86,6 +97,14 @@ def test_a_wrong_study_is_refused_before_anything_starts(call: Call, tmp_path: P
         (("run", "toy.yaml", "--trials", "3"), 2, "No such option"),
         (("check", "toy.yaml", "--set", "search.trials"), 2, "KEY=VALUE"),
         (("check", "toy.yaml", "--set", "search.trails=3"), 2, "trials"),
+        (("check", "toy.yaml", "--fix", "lr"), 2, "NAME=VALUE"),
+        (("check", "toy.yaml", "--fix", "lrr=0.1"), 2, "--fix lrr=0.1: unknown hyperparameter `lrr`, did you mean"),
+        (("check", "toy.yaml", "--fix", "search.trials=3"), 2, "--fix search.trials=3: unknown hyperparameter"),
+        (("check", "toy.yaml", "--fix", "lr=fast"), 2, "`lr` has a value of the wrong type"),
+        (("check", "toy.yaml", "--fix", "lr=200000"), 2, "--fix lr=200000: `lr` is out of bounds"),
+        (("check", "toy.yaml", "--fix", "lr=[0.1, 0.2]"), 2, "write --fix lr=VALUE, or --set space.lr=[0.1, 0.2]"),
+        (("check", "toy.yaml", "--fix", "lr="), 2, "this does not fix a hyperparameter"),
+        (("check", "toy.yaml", "--fix", "lr=1e-3", "--set", "space.lr.low=1e-4"), 2, "`lr` is given twice"),
         (("check", "toy.yaml", "--set", "data.source=gone.csv"), 3, "gone.csv"),
         (("check", "toy.yaml", "--set", "model.name=mpl"), 4, "mlp"),
         (("check", "gone.yaml"), 2, "gone.yaml"),
