@@ -16,6 +16,7 @@ from lanewise.checkpoints import Checkpoints
 from lanewise.errors import StudyError
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition, read_ledger
 from lanewise.metrics import Metric, find_metric
+from lanewise.report import Records, picture_png
 from lanewise.search import (
     Cell,
     Grid,
@@ -35,7 +36,7 @@ from lanewise.space import Config, Space
 from lanewise.study import Study
 from lanewise.tracking.runs import RunState
 from lanewise.trainer import Trainer, choose_device, lane_count
-from tasks.artifacts import Bar, show_table
+from tasks.artifacts import Bar, show_picture, show_table
 from tasks.job import PIPELINE, Job, Workshop, workshop
 from tasks.lr_range import searched_space
 from tasks.own_process import child_lanes, needs_child
@@ -244,6 +245,9 @@ def _show_grid(shop: Workshop, result: SearchResult, cells: tuple[Cell, ...]) ->
     told = sorted(cells, key=lambda cell: cell.state == "done")[:CELLS_SHOWN]
     rows = [{"state": c.state, "trials": len(c.trials), **c.config, "reason": c.reason or ""} for c in told]
     show_table("grid", rows, "What became of the cells of the grid, those that are not done first")
+    picture = picture_png("coverage", Records(search=asdict(result)))
+    if picture is not None:
+        show_picture("grid-coverage", picture, "Every cell of the grid")
     require_whole(cells, f"study {shop.study.name}")
 
 

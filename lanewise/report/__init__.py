@@ -5,7 +5,7 @@ file and no clock, and judges by the intervals it is given: the same records giv
 
 Reading order: `records` (input), `facts` (read once), `verdict`, `importance`, `document` (what a report
 consists of) filled by `caveats`, `edges`, `noise`, `outcome`, `winner`, `course` and `origin`, pictures in
-`plots_outcome`, `plots_course`, `plots_space` and `canvas`, `replays` counted, written out by `page`,
+`plots_outcome`, `plots_course`, `plots_grid`, `plots_space` and `canvas`, `replays` counted, written out by `page`,
 `markdown` and `summary`.
 consists of) filled by `caveats` (`edges`), `outcome`, `winner`, `course` and `origin`, or by `comparison`,
 pictures in `plots_outcome`, `plots_course`, `plots_space` and `canvas`, `replays` counted, written out by
@@ -37,7 +37,7 @@ __all__ = [
     "verdict_of",
 ]
 
-PICTURES = ("differences", "folds", "learning", "confusion", "residuals", "lr_range", "best_so_far")
+PICTURES = ("differences", "folds", "learning", "confusion", "residuals", "lr_range", "best_so_far", "coverage")
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ def picture_png(name: str, records: Records) -> bytes | None:
         name: one of `PICTURES`.
         records: at least the part the picture shows, such as `Records(lr_curve=...)`.
     """
-    from lanewise.report import canvas, plots_course, plots_outcome
+    from lanewise.report import canvas, plots_course, plots_grid, plots_outcome
 
     if name not in PICTURES:
         raise ValueError(f"no picture {name!r}; there are {', '.join(PICTURES)}")
-    drawing = getattr(plots_outcome, name, None) or getattr(plots_course, name)
+    drawing = next(found for part in (plots_outcome, plots_course, plots_grid) if (found := getattr(part, name, None)))
     return canvas.png(drawing, Facts(records))
 
 

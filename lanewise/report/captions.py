@@ -45,6 +45,11 @@ CAPTIONS = {
         search. These scores come from the rows that select, so the best of many looks better than it is.
         Trials beyond the axis stand at its edge.""",
     ),
+    "coverage": (
+        "Every cell of the grid and what became of it: {counts}",
+        """The grid, {counts}. A tile is {tile}; the stronger the blue, the better the score. A cell that failed
+        every time is impossible (cross), a pruned one was behind (dot).{inactive}""",
+    ),
     "strategies": (
         "Best complete trial so far by strategy, against {cost}",
         """Best complete trial so far against {cost}: the line is the median of {seeds}, the band the middle half of

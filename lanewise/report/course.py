@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from lanewise.report import noise, plots_course, plots_space
+from lanewise.report import noise, plots_course, plots_grid, plots_space
 from lanewise.report.document import Block, Section, Table, Text, section, table
 from lanewise.report.facts import Facts
 from lanewise.report.importance import Importance, importance
@@ -55,6 +55,7 @@ def search(facts: Facts) -> Section | None:
     blocks = [
         picture("best_so_far", plots_course.best_so_far, facts),
         noise.floor(facts),
+        _coverage(facts),
         picture("parallel", plots_space.parallel(order), facts, inactive=below),
         _rounds(facts),
         _importance(facts, found),
@@ -125,6 +126,18 @@ def _control(facts: Facts) -> Text | None:
         f"{lead}the best of them has {metric_words(facts.metric)} {fixed(one, places)}, the best inside it "
         f"{fixed(other, places)}, {judged}"
     )
+
+
+def _coverage(facts: Facts) -> Block | None:
+    """What became of every cell of a grid."""
+    counts = Counter(str(cell.get("state")) for cell in facts.grid)
+    words = joined(f"{thousands(counts[s])} {s}" for s in reversed(plots_grid.WORST_FIRST) if counts[s])
+    *edges, most = plots_grid.edges_of(facts.grid)
+    tile = f"up to {most} cells in the worst of their states" if most > 1 else "one cell"
+    inactive = any(value is None for edge in edges for place in edge.places for value in place)
+    dash = f" {NOTHING}: not active there." if inactive else ""
+    whole = f"{thousands(len(facts.grid))} cells: {words}"
+    return picture("coverage", plots_grid.coverage, facts, counts=whole, tile=tile, inactive=dash)
 
 
 def _rounds(facts: Facts) -> Table | None:

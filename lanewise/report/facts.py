@@ -231,6 +231,11 @@ class Facts:
         return [[int(finite(n) or 0) for n in row] for row in rows] if whole else []
 
     @cached_property
+    def grid(self) -> list[Json]:
+        """The cells of a grid, each with its configuration, state and value; empty for other strategies."""
+        return [cell for cell in dicts(plain(self.search.get("grid"))) if isinstance(cell.get("config"), dict)]
+
+    @cached_property
     def ramps(self) -> list[Ramp]:
         """The range test by optimiser."""
         found = [

@@ -80,7 +80,7 @@ evaluate: {{folds: 2, repeats: 1, finalists: 1, bootstrap: 100, baselines: false
 tracking: {{checkpoint_seconds: 0.000001}}
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def cell_of(config: dict[str, Any]) -> tuple[Any, ...]:
@@ -115,7 +115,7 @@ def kill_when(folder: Path, server: dict[str, str], trials: int) -> None:
         [sys.executable, "-m", "flows.cli", "search", "tiny.yaml"],
         cwd=folder, env=environment_of(server), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    until = time.monotonic() + 100
+    until = time.monotonic() + 200
     while ended(folder) < trials:
         assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
         time.sleep(0.01)

@@ -301,7 +301,10 @@ def test_edges_of_ranges_are_named(fake: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_as_png(fake: Callable[..., Any], name: str) -> None:
     task = "regression" if name == "residuals" else "binary"
-    found = picture_png(name, fake(trials=6, task=task).records())
+    records = fake(trials=6, task=task).records()
+    if name == "coverage":
+        records.search["grid"] = [{"config": {"width": w}, "state": "missing"} for w in (16, 32)]
+    found = picture_png(name, records)
     assert found is not None and found.startswith(base64.b64decode("iVBORw0KGgo="))
     assert picture_png(name, Records()) is None
 
