@@ -17,6 +17,7 @@ from typing import Any
 from lanewise.errors import StudyError, TrackingError
 from lanewise.ledger import Reading, read_ledger
 from lanewise.owner import Owner, held_error, owner_in
+from lanewise.space import Space
 from lanewise.study import Study, load_study
 from lanewise.tracking import waiting
 from tasks.job import LOCK
@@ -37,6 +38,7 @@ class Status:
         cut_off: Its last run did not come to its end.
         trials: Ended trials by state.
         running: Trials in lanes, or that were when it was cut off.
+        grid: Cells of a grid by state; empty for other strategies.
         budget: Trials in all; None without such a bound.
         best: Trial number and value of the best complete trial; None when there is none.
         metric: The objective.
@@ -51,6 +53,7 @@ class Status:
     cut_off: bool = False
     trials: dict[str, int] = field(default_factory=dict)
     running: int = 0
+    grid: dict[str, int] = field(default_factory=dict)
     budget: int | None = None
     best: tuple[int, float] | None = None
     metric: str = ""
@@ -84,6 +87,9 @@ class Status:
             going = "in lanes" if self.owner else "to go on with"
             lanes = f"; {self.running} {going}" if self.running else ""
             lines.append(f"  trials    {n}{of} ended ({ended or 'none'}){lanes}")
+        if self.grid:
+            cells = ", ".join(f"{n} {state}" for state, n in sorted(self.grid.items()))
+            lines.append(f"  grid      {sum(self.grid.values())} cells ({cells})")
         if self.best:
             lines.append(f"  best      {self.metric} {self.best[1]:.4g} (trial {self.best[0]})")
         if self.waiting:
@@ -119,6 +125,7 @@ def status_of(path: Path, overrides: Mapping[str, str], missed: Sequence[str] = 
         cut_off=(folder / FILE).exists(),
         trials=dict(Counter(trial.state for trial in ledger.trials)) if ledger else {},
         running=len(ledger.running) if ledger else 0,
+        grid=_cells(study, ledger) if ledger and study.search.strategy == "grid" else {},
         budget=study.search.trials,
         best=best,
         metric=metric,
@@ -180,6 +187,16 @@ def _best(ledger: Reading) -> tuple[str, tuple[int, float] | None]:
         if t.state == "complete" and t.value is not None and t.number not in repeats
     ]
     return str(search["metric"]), min(complete)[1:] if complete else None
+
+
+def _cells(study: Study, ledger: Reading) -> dict[str, int]:
+    """Cells of the grid by state, as the ledger has them."""
+    from lanewise.search import Grid, grid_ledger  # Optuna takes a second to import
+
+    if not ledger.definition:
+        return {}
+    grid = Grid(study, Space.from_json(ledger.definition["space"]), "minimize")
+    return dict(Counter(cell.state for cell in grid_ledger(grid, ledger.trials)))
 
 
 def missed_runs(path: Path) -> list[str]:

@@ -25,11 +25,11 @@ def grid_ledger(grid: Grid, trials: Sequence[TrialRecord]) -> tuple[Cell, ...]:
 
     Args:
         grid: Made anew from study and space, or the one that asked.
-        trials: Those that have ended, by number; duplicates count for nothing.
+        trials: Those that have ended, by number; duplicates and repeats of the default count for nothing.
     """
     tried: dict[Key, list[TrialRecord]] = {}
     for trial in trials:
-        if trial.state != "duplicate":
+        if trial.state != "duplicate" and trial.number not in grid.repeats:
             tried.setdefault(cell_key(trial.config), []).append(trial)
     return tuple(_cell(config, tried.get(cell_key(config), []), grid.retries) for config in grid.cells)
 

@@ -32,6 +32,7 @@ class Grid:
         cells: Every cell, in order.
         planned: What is asked for without a failure, by trial number, the default first.
         retries: How often a failed cell is asked for again.
+        repeats: Numbers of the trials that train the default once more, for the noise floor: they stand for no cell.
 
     Raises:
         StudyError: A range has no number of points, the grid is too large, or the study's trials are too few.
@@ -41,6 +42,7 @@ class Grid:
         self._space, self._values, self.retries = space, grid_values(study, space), study.search.max_retries
         self.cells = _by_shape(space, grid_cells(study, space), study.seed)
         defaults = max(1, study.search.noise_seeds)
+        self.repeats = range(1, defaults)
         first = [*[space.default()] * defaults, *enqueued(study, space)]
         self.planned = (*first, *(cell for cell in self.cells if cell not in first))
         self._keys = {cell_key(cell) for cell in self.cells}

@@ -232,7 +232,7 @@ class _Loop:
             ending=self._ending or self._spent(),
             improvements=tuple(self._improvements),
             rounds=self._strategy.rounds(self._history()) if isinstance(self._strategy, InRounds) else (),
-            grid=grid_ledger(grid, [t for t in trials if t.number not in repeats]) if grid else None,
+            grid=grid_ledger(grid, trials) if grid else None,
             repeats=repeats,
             noise=self._noise(),
             earlier=len(self._earlier),

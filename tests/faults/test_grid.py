@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -173,6 +174,8 @@ def test_a_grid_with_missing_cells_is_not_done(tmp_path: Path, server: dict[str,
     missing = int(of.split()[-1])
     assert 0 < missing < 48 and listed.count("width ") == min(missing, 20)
     before = ended(folder)
+    counts = json.loads(searched(folder, server, "--json", command="status").stdout)["grid"]
+    assert sum(counts.values()) == 48 and counts["missing"] + counts.get("retrying", 0) == missing
     again = searched(folder, server)
     assert again.returncode == 0, again.stdout + again.stderr
     assert ended(folder) > before and "48 cells: 43 done, 5 impossible" in again.stdout + again.stderr
