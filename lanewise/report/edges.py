@@ -123,7 +123,7 @@ def _wider(one: Range, end: str) -> str:
         beyond = limit + sign * (step * math.ceil(half / step) if step else half)
     if one.whole:
         beyond = max(beyond, 1.0) if low > 0 else beyond
-    if not one.log and not one.whole and low >= 0 and high <= 1:  # a share stays one
+    if not one.log and not one.whole and low >= 0 and limit < 1 and high <= 1:  # a share stays one
         beyond = max(beyond, 0.0) if end == "lower" else min(beyond, (high + 1) / 2)
     if sign * beyond >= sign * bound[0]:
         beyond = (limit + bound[0]) / 2 if bound[1] else bound[0]

@@ -171,5 +171,5 @@ def _by_shape(space: Space, cells: Iterable[Config], seed: int) -> list[Config]:
 
 
 def cell_key(config: Config) -> Key:
-    """What tells cells apart; of configurations in the space's order and spelling."""
-    return tuple(config.items())
+    """What tells cells apart; of configurations in the space's spelling, and in any order, as a record has them."""
+    return tuple(sorted(config.items()))

@@ -89,11 +89,8 @@ def test_the_other_trials_are_those_of_the_same_numbers_without_repeats() -> Non
             seen.extend(told.number for told in history)
             return a_space(a_study()).sample_uniform(np.random.default_rng(number))
 
-    from lanewise.search import strategies
-
-    known = dict(strategies.STRATEGIES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lanewise.search.run.STRATEGIES", known | {"random": lambda *_: Listener()})
+        patch.setattr("lanewise.search.run.strategy_of", lambda *_: Listener())
         run(a_study(strategy="random", noise_seeds=4), 2)
     assert 0 in seen and not {1, 2, 3} & set(seen)
 
