@@ -167,7 +167,7 @@ class Search(Section):
             "and grid search, else a fifth of the trials, at least 8.",
         )
     )
-    pruner: Literal["asha", "none"] = Field(
+    pruner: Literal["asha", "hyperband", "median", "none"] = Field(
         default="asha", description="Early stopping of trials that are behind."
     )
     rung_first: Int = Field(

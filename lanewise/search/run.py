@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from lanewise.errors import SearchError
 from lanewise.ledger import Report, State, TrialRecord, curve_row
 from lanewise.noise import NoiseFloor, noise_floor
-from lanewise.pruning import Asha, Direction, better, rungs, spare
+from lanewise.pruning import Direction, Group, better, pruner_of, spare
 from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposal, Proposals
@@ -150,10 +150,8 @@ class _Loop:
         self._proposals = Proposals(study, space, self._strategy)
         grid = self._proposals.grid
         self._budget = Budget.of(study.search, len(grid.planned) if grid else None)
-        self._asha = Asha(study.search.rung_factor, direction)
-        first, factor = study.search.rung_first, study.search.rung_factor
-        epochs = rungs(first, factor, study.train.epochs) if study.search.pruner == "asha" else ()
-        self._rungs: dict[int, dict[int, float]] = {epoch: {} for epoch in epochs}  # epoch -> trial -> score
+        self._pruner = pruner_of(study, direction)
+        self._rungs: dict[Group, dict[int, float]] = {}  # who is compared -> trial -> score
         self._trials: list[_Trial] = []
         self._running: dict[int, _Trial] = {}
         self._seen: dict[str, int] = {}  # key -> the first trial that had it
@@ -390,8 +388,9 @@ class _Loop:
         trial.objective.append(score)
         if trial.value is None or better(score, trial.value, self._direction):
             trial.value, trial.best_epoch = score, report.epoch
-        if report.epoch in self._rungs and not trial.proposal.repeat:
-            self._rungs[report.epoch][report.number] = trial.value  # its best so far: that is its value, too
+        group = self._group(trial)
+        if group is not None:  # by its best so far: that is its value, too
+            self._rungs.setdefault(group, {})[report.number] = trial.value
         if report.finished:
             self._end(trial, "complete", None)
 
@@ -412,17 +411,23 @@ class _Loop:
 
     def _prune(self, reported: Sequence[int]) -> None:
         """Stop the trials that are behind at a rung they reached in this tick; never the default or its repeats."""
-        arrived: dict[int, list[int]] = {}
+        arrived: dict[Group, list[int]] = {}
         for number in reported:
-            trial = self._running.get(number)
-            if trial is not None and trial.epochs in self._rungs and not trial.proposal.repeat:
-                arrived.setdefault(trial.epochs, []).append(number)
-        behind = {
-            n for epoch, numbers in arrived.items() for n in self._asha.stops(numbers, self._rungs[epoch])
-        }
+            group = self._group(self._running[number]) if number in self._running else None
+            if group is not None:
+                arrived.setdefault(group, []).append(number)
+        behind: set[int] = set()
+        if arrived:
+            complete = [t.number for t in self._ends if t.state == "complete" and not t.proposal.repeat]
+            for group, numbers in arrived.items():
+                behind |= set(self._pruner.stops(numbers, self._rungs[group], complete))
         for number in self._but_one(sorted(behind - {0})):
             trial = self._running[number]
             self._end(trial, "pruned", f"behind at epoch {trial.epochs}")
+
+    def _group(self, trial: _Trial) -> Group | None:
+        """Which trials it is compared with now; a repeat of the default is compared with none."""
+        return None if trial.proposal.repeat else self._pruner.group(trial.number, trial.epochs)
 
     def _end(self, trial: _Trial, state: State, reason: str | None) -> None:
         """Empty the trial's lane and record its end."""

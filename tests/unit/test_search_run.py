@@ -505,16 +505,17 @@ def recorded(
     kills=st.lists(st.integers(1, 40), max_size=3),
     lanes=st.integers(1, 9),
     strategy=st.sampled_from(sorted(STRATEGIES.keys() - {"gp"})),  # it has its own test: 0.2 s an answer
+    pruner=st.sampled_from(["asha", "hyperband", "median"]),
     seed=st.integers(0, 99),
     checkpoints=st.booleans(),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_resumed_search_is_the_uninterrupted_one(
-    tmp_path_factory: pytest.TempPathFactory, kills: list[int], lanes: int, strategy: str, seed: int,
-    checkpoints: bool,
+    tmp_path_factory: pytest.TempPathFactory, kills: list[int], lanes: int, strategy: str, pruner: str,
+    seed: int, checkpoints: bool,
 ) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("resume")
-    study = a_study(strategy=strategy, trials=18).model_copy(update={"seed": seed})
+    study = a_study(strategy=strategy, pruner=pruner, trials=18).model_copy(update={"seed": seed})
     _, straight = recorded(folder / "straight.db", study, FakeTrainer(lanes))
     kept: dict[int, list[Report]] = {}
     for kill in [*kills, None]:
