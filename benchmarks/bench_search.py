@@ -40,7 +40,6 @@ import lanewise.search.run as search_run
 from lanewise.pruning import Direction
 from lanewise.search import LaneRequest, Report, Told, search
 from lanewise.search.optuna_study import distribution_of
-from lanewise.search.random import trial_rng
 from lanewise.search.strategies import strategy_of
 from lanewise.space import Config, Space, build_space
 from lanewise.study import Study
@@ -89,11 +88,6 @@ class Surrogate:
         given = {"x_cat": codes, "x_cont": np.asarray(rows, np.float32)}
         found: np.ndarray = self._session.run(None, given)[0][:, 1]
         return found.reshape(len(configs), len(epochs)).astype(float)
-
-    def best_of_random(self, space: Space, count: int) -> float:
-        """Highest accuracy after the last epoch among random configurations."""
-        drawn = [space.sample_uniform(trial_rng(0, n, "reference")) for n in range(count)]
-        return float(self.accuracy(drawn, [EPOCHS]).max())
 
 
 class Learner:
