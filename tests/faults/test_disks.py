@@ -28,7 +28,7 @@ def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def make(options: str) -> Path:
         place = tmp_path / f"small-{len(made)}"
         place.mkdir()
-        mount("-t", "tmpfs", "-o", options, "tmpfs", str(place))
+        mount("-t", "tmpfs", "-o", f"{options},mode=755", "tmpfs", str(place))
         made.append(place)
         return place
 
