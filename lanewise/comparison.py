@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lanewise.intervals import Interval, corrected_t_interval
+from lanewise.intervals import Interval, corrected_t_interval, no_interval
 
 Cost = Literal["epochs", "ticks", "seconds"]
 
@@ -160,6 +160,8 @@ def compare(study: str, metric: str, direction: str, courses: Sequence[Course], 
 def _difference(one: Standing, first: Standing, confidence: float) -> Interval:
     """Student's paired t interval: the corrected one without its correction, as seeds share no rows by design."""
     differences = [a.final - b.final for a, b in zip(one.courses, first.courses, strict=True)]
+    if len(differences) > 1 and len(set(differences)) == 1:  # no spread says nothing of how sure it is
+        return no_interval(differences[0], confidence, "the same difference with every seed")
     found = corrected_t_interval(differences, 0.0, confidence=confidence)
     return found if found.low is None else replace(found, method=f"paired t, {len(differences)} seeds")
 

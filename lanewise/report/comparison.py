@@ -102,6 +102,8 @@ def _sentence(found: Comparison) -> str:
     value = f"{metric} {fixed(first.mean, places)} on average over {counted(len(found.seeds), 'seed')}"
     if not rest:
         return f"Only {first.strategy} was tried: {value}"
+    if all(a.final == b.final for s in rest for a, b in zip(s.courses, first.courses, strict=True)):
+        return f"No difference between the strategies: {value}, the same by all with every seed"
     decided = _decided(found)
     if len(decided) == len(rest):
         return f"{first.strategy} found the best networks: {value}, better than every other beyond the intervals"

@@ -95,3 +95,10 @@ def test_one_seed_has_no_interval() -> None:
     one = compare("s", "rmse", "minimize", [course("a", 0, 1.0), course("b", 0, math.pi)], confidence=0.95)
     assert one.standings[1].difference is not None and one.standings[1].difference.low is None
     assert "no interval" in report.comparison_words(one)
+
+
+def test_equal_results_are_said_to_be_equal_and_have_no_interval() -> None:
+    same = [course(name, seed, 1.0) for name in ("a", "b") for seed in range(3)]
+    found = compare("s", "accuracy", "maximize", same, confidence=0.95)
+    assert report.comparison_words(found).startswith("No difference between the strategies: accuracy 1.0")
+    assert "no interval: the same difference with every seed" in report.comparison_words(found)
