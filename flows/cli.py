@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.local_server import LocalServer
 
 INTERRUPTED, TERMINATED = 130, 143
+RUNS = {"find_rates": 2, "find_configurations": 3, "compare": 3}  # stages of a flow that does not run all
 DIFFERENT = 1  # a replay gave other bits
 CONTINUE = "Everything printed as ended is kept; the same command continues."
 
@@ -417,14 +418,14 @@ def _run_flow(
         with _stoppable():
             server = None if configured_url() else LocalServer(home / "prefect")
             with connected(server):
-                from flows import compare as flows_of_many_runs
-                from flows import tune as flows_of_a_run
+                from flows import compare, tune
                 from flows.terminal import shown
+                from tasks.progress import STAGES
 
                 gc.freeze()
                 gc.enable()
-                flow = getattr(flows_of_many_runs if more else flows_of_a_run, name)
-                with shown(title, quiet=quiet):
+                flow = getattr(compare if name == "compare" else tune, name)
+                with shown(title, STAGES[: RUNS.get(name)], quiet=quiet):
                     outcome = flow(study=str(study), overrides=dict(overrides), **more)
                 show(outcome)
     except (KeyboardInterrupt, Terminated) as stop:

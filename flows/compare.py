@@ -14,6 +14,7 @@ from flows.search import search
 from flows.stage_flow import started_flow
 from tasks.compare import searches, write_comparison
 from tasks.job import opened
+from tasks.progress import Event, say
 
 
 @started_flow("compare")
@@ -33,7 +34,9 @@ def compare(
     """
     found = []
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        for job, strategy, seed in searches(study, strategies, seeds, overrides or {}):
+        wanted = searches(study, strategies, seeds, overrides or {})
+        for place, (job, strategy, seed) in enumerate(wanted, 1):
+            say(Event("compare", "started", f"search {place} of {len(wanted)}: {strategy}, seed {seed}"))
             with opened(job):
                 prepared = prepare(job)
                 found.append((job, strategy, seed, search(job, prepared, lr_range(job, prepared))))

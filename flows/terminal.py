@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,7 @@ class Lines:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._searched = -LINE_EVERY_S
+        self._noted: list[Event] = []
 
     def __call__(self, event: Event) -> None:
         """Write the event, if it is worth a line."""
@@ -88,7 +89,11 @@ class Lines:
             p = event.progress
             left = f"; {clock(p.eta_s)} left" if p.eta_s is not None else ""
             self._write(event.stage, f"{counts(p, event.total)}; {best(p)}; {spent(p)}{left}")
-        elif event.kind == "note" or (not self._quiet and event.kind in ("reused", "done")):
+        elif event.kind == "note":
+            if event not in self._noted:  # many searches of one study would say the same of its data
+                self._noted.append(event)
+                self._write(event.stage, event.text)
+        elif not self._quiet and (event.kind in ("reused", "done") or (event.kind == "started" and event.text)):
             self._write(
                 event.stage, f"unchanged, reused: {event.text}" if event.kind == "reused" else event.text
             )
@@ -100,12 +105,23 @@ class Lines:
 
 
 class Rows:
-    """The stages as rows that change in place, for terminals."""
+    """The stages as rows that change in place, for terminals.
 
-    def __init__(self, title: str, console: Console) -> None:
-        self._title, self._console = title, console
-        self._state = dict.fromkeys(STAGES, "waiting")
-        self._text = dict.fromkeys(STAGES, "")
+    Args:
+        title: Above them.
+        console: Where they are drawn.
+        stages: Those that the command runs.
+    """
+
+    def __init__(self, title: str, console: Console, stages: Sequence[str] = STAGES) -> None:
+        self._title, self._console, self._stages = title, console, stages
+        self._noted: list[Event] = []
+        self._begin("")
+
+    def _begin(self, text: str) -> None:
+        self._above = text
+        self._state = dict.fromkeys(self._stages, "waiting")
+        self._text = dict.fromkeys(self._stages, "")
         self._begun: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._work: Event | None = None
@@ -114,7 +130,11 @@ class Rows:
         """Take the event in; `Live` draws at its own pace."""
         stage = event.stage
         if event.kind == "note":
-            self._console.print(Text(f"{stage}: {event.text}"), highlight=False)
+            if event not in self._noted:
+                self._noted.append(event)
+                self._console.print(Text(f"{stage}: {event.text}"), highlight=False)
+        elif event.kind == "started" and stage not in STAGES:
+            self._begin(event.text)  # one of several runs
         elif event.kind in ("working", "searching"):
             self._work = event
         elif stage in self._state:
@@ -147,7 +167,7 @@ class Rows:
                 text,
                 Text("" if running is None or state == "reused" else f"{running:.1f} s", style="dim"),
             )
-        return Group(Text(self._title, style="bold"), table)
+        return Group(Text.assemble((self._title, "bold"), f"  {self._above}" if self._above else ""), table)
 
 
 def _work_row(event: Event) -> RenderableType:
@@ -169,11 +189,12 @@ def _search_rows(event: Event) -> RenderableType:
 
 
 @contextmanager
-def shown(title: str, *, quiet: bool = False) -> Iterator[None]:
+def shown(title: str, stages: Sequence[str] = STAGES, *, quiet: bool = False) -> Iterator[None]:
     """Show the run's events meanwhile: rows in a terminal, lines elsewhere, notes only when quiet.
 
     Args:
         title: Of the rows.
+        stages: Those that the command runs.
         quiet: Only notes.
     """
     from tasks.progress import listening
@@ -183,6 +204,6 @@ def shown(title: str, *, quiet: bool = False) -> Iterator[None]:
         with listening(Lines(quiet=quiet)):
             yield
         return
-    rows = Rows(title, console)
+    rows = Rows(title, console, stages)
     with Live(rows, console=console, refresh_per_second=FRAMES_PER_S), listening(rows):
         yield

@@ -31,8 +31,9 @@ class Event:
 
     Args:
         stage: The stage it is about.
-        kind: "started", "working" (a count), "searching" (with `progress`), "note" (worth a line of its own),
-            "reused" or "done" (the stage's end, with its result in words).
+        kind: "started" (with a text: one of several runs, whose stages follow), "working" (a count), "searching"
+            (with `progress`), "note" (worth a line of its own), "reused" or "done" (the stage's end, with its
+            result in words).
         text: For people.
         done: Units of work done, for "working".
         total: Units of work in all, for "working"; trials in all, for "searching", 0 if not known.

@@ -71,6 +71,36 @@ def test_rows_show_every_stage_and_where_the_search_is() -> None:
         assert words in text, text
 
 
+def test_many_runs_begin_anew_and_repeat_no_note(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        event
+        for n in (1, 2)
+        for event in (
+            Event("compare", "started", f"search {n} of 2"),
+            Event("prepare", "started"),
+            Event("prepare", "note", "pixel 0 is constant"),
+            Event("prepare", "done", f"rows of {n}"),
+        )
+    ]
+    text = drawn(*events, Event("search", "started"))
+    assert text.count("pixel 0 is constant") == 1 and "penguins  search 2 of 2" in text
+    assert "rows of 2" in text and "rows of 1" not in text
+    lines = Lines()
+    for event in events:
+        lines(event)
+    assert [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "compare: search 1 of 2", "prepare: pixel 0 is constant", "prepare: rows of 1",
+        "compare: search 2 of 2", "prepare: rows of 2",
+    ]  # fmt: skip
+
+
+def test_rows_are_those_of_the_command() -> None:
+    console = Console(file=io.StringIO(), width=110, force_terminal=False)
+    console.print(Rows("penguins", console, ("prepare", "lr_range")))
+    assert isinstance(console.file, io.StringIO)
+    assert "lr_range" in console.file.getvalue() and "search" not in console.file.getvalue()
+
+
 def test_listeners_hear_only_while_they_listen() -> None:
     heard: list[Event] = []
     with listening(heard.append):
