@@ -10,11 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lanewise.intervals import Interval, corrected_t_interval, no_interval
 
 Cost = Literal["epochs", "ticks", "seconds"]
+
+
+class Step(NamedTuple):
+    """An improvement: what had been spent by then, and the best complete trial's value from there on."""
+
+    epochs: int
+    ticks: int
+    seconds: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Course:
     Args:
         strategy: Its name.
         seed: Of the study.
-        steps: (epochs, ticks, seconds, value) of each improvement, in their order; at least one.
+        steps: Improvements in their order; at least one.
         epochs: Spent in all.
         seconds: Likewise.
         trials: Asked for.
@@ -33,7 +42,7 @@ class Course:
 
     strategy: str
     seed: int
-    steps: tuple[tuple[int, int, float, float], ...]
+    steps: tuple[Step, ...]
     epochs: int
     seconds: float
     trials: int
@@ -42,25 +51,23 @@ class Course:
     @classmethod
     def of(cls, name: str, strategy: str, seed: int, result: Mapping[str, Any]) -> Course:
         """The course of a search from its result as JSON."""
-        steps = tuple((i["epochs"], i["ticks"], i["seconds"], i["value"]) for i in result["improvements"])
+        steps = tuple(Step(i["epochs"], i["ticks"], i["seconds"], i["value"]) for i in result["improvements"])
         spent = int(result["epochs_spent"]), float(result["seconds"]), len(result["trials"])
         return cls(strategy, seed, steps, *spent, name)
 
     @property
     def final(self) -> float:
         """Value of the best complete trial."""
-        return self.steps[-1][3]
+        return self.steps[-1].value
 
     def best_at(self, cost: Cost, spent: float) -> float | None:
         """The best complete trial when so much was spent; None before the first one."""
-        place = {"epochs": 0, "ticks": 1, "seconds": 2}[cost]
-        found = [step[3] for step in self.steps if step[place] <= spent]
+        found = [step.value for step in self.steps if getattr(step, cost) <= spent]
         return found[-1] if found else None
 
     def reached(self, cost: Cost, value: float, sign: float) -> float | None:
         """What was spent until a complete trial was at least as good as `value`; None where none was."""
-        place = {"epochs": 0, "ticks": 1, "seconds": 2}[cost]
-        return next((step[place] for step in self.steps if sign * step[3] >= sign * value), None)
+        return next((getattr(step, cost) for step in self.steps if sign * step.value >= sign * value), None)
 
 
 @dataclass(frozen=True)
@@ -114,10 +121,8 @@ class Comparison:
         It begins where every seed has a complete trial, and ends where the last one ends.
         """
         courses = next(s.courses for s in self.standings if s.strategy == strategy)
-        place = {"epochs": 0, "ticks": 1, "seconds": 2}[cost]
-        start = max(c.steps[0][place] for c in courses)
-        ends = [{"epochs": c.epochs, "seconds": c.seconds, "ticks": c.steps[-1][1]}[cost] for c in courses]
-        last = max([start, *ends])
+        start = max(getattr(c.steps[0], cost) for c in courses)
+        last = max([start, *(getattr(c, cost, getattr(c.steps[-1], cost)) for c in courses)])
         places = sorted({start, last, *(start + (last - start) * i / points for i in range(points + 1))})
         rows = []
         for spent in places:

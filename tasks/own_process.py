@@ -124,18 +124,16 @@ def _folds_in_child(shop: Workshop, folds: Sequence[Fold]) -> Trained:
     except LaneProcessError:
         pass  # whose doing it was shows below
     found: Trained = [(None, 0)] * len(folds)
-    for key in dict.fromkeys(map(_text, folds)):
-        places = [i for i, fold in enumerate(folds) if _text(fold) == key]
+    of_config: dict[str, list[int]] = {}
+    for i, (config, _, _) in enumerate(folds):
+        of_config.setdefault(json.dumps(config), []).append(i)
+    for text, places in of_config.items():
         try:
             for i, result in zip(places, train([folds[i] for i in places]), strict=True):
                 found[i] = result
         except LaneProcessError as error:
-            say(Event("evaluate", "note", f"a configuration has no scores, {error}: {key}"))
+            say(Event("evaluate", "note", f"a configuration has no scores, {error}: {text}"))
     return found
-
-
-def _text(fold: Fold) -> str:
-    return json.dumps(fold[0])
 
 
 def _refit_in_child(shop: Workshop, config: Config, seeds: Sequence[int], epochs: int) -> Sequence[State]:

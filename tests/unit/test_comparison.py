@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 
 from lanewise import report
-from lanewise.comparison import Comparison, Course, compare
+from lanewise.comparison import Comparison, Course, Step, compare
 
 
 def course(strategy: str, seed: int, *values: float) -> Course:
     """Improvements after 10, 20, ... epochs, 1, 2, ... ticks and 0.5, 1.0, ... seconds."""
-    steps = tuple((10 * n, n, 0.5 * n, value) for n, value in enumerate(values, 1))
+    steps = tuple(Step(10 * n, n, 0.5 * n, value) for n, value in enumerate(values, 1))
     return Course(strategy, seed, steps, 10 * len(values) + 5, 0.5 * len(values) + 1, 7, f"s-{strategy}-{seed}")
 
 
@@ -73,7 +73,7 @@ def test_a_course_is_read_from_a_result() -> None:
         "improvements": [{"epochs": 8, "ticks": 4, "seconds": 0.3, "trial": 0, "value": 0.5}],
         "epochs_spent": 20, "seconds": 1.5, "trials": [{}, {}],
     }  # fmt: skip
-    assert Course.of("s-a-0", "a", 0, result) == Course("a", 0, ((8, 4, 0.3, 0.5),), 20, 1.5, 2, "s-a-0")
+    assert Course.of("s-a-0", "a", 0, result) == Course("a", 0, (Step(8, 4, 0.3, 0.5),), 20, 1.5, 2, "s-a-0")
 
 
 def test_the_page_says_who_leads_and_whether_it_is_shown() -> None:
