@@ -7,23 +7,40 @@ the machine's cores. It may not see the validation target, tune anything or take
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from lanewise.data import Arrays
+    from lanewise.data import Arrays, Layout
 
 Prediction = npt.NDArray[np.float64]
+_NUMBERS = ("x_num_train", "x_num_valid")
 
 ROUNDS = 200  # boosting rounds at most
 TREES = 1_000  # trees at most; several classes grow one tree per class and round
 STOPPING_ROWS = 2_000  # from here on a tenth of the training rows decides when to stop
+MOST_COLUMNS = 256  # of an image or a series that boosting is tried on: its time grows with them
 MOST_BINS = 255  # scikit-learn's limit for a categorical column; wider ones are split as numbers
+
+
+def baseline_names(layout: Layout) -> tuple[str, ...]:
+    """The baselines for data of a layout: no boosting of texts and of wide images and series."""
+    wide = layout.kind == "text" or math.prod(layout.shape) > MOST_COLUMNS
+    return tuple(name for name in BASELINES if not (wide and name == "gradient_boosting"))
+
+
+def as_table(arrays: Arrays, layout: Layout) -> Arrays:
+    """Images and series as one column per number; tables and texts as they are."""
+    if layout.kind not in ("image", "series"):
+        return arrays
+    flat = {name: getattr(arrays, name).reshape(len(getattr(arrays, name)), -1) for name in _NUMBERS}
+    return replace(arrays, **flat)
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class _Problem:
     cardinalities: Sequence[int]
     classes: int  # 0 for regression
     seed: int
+    tokens: int = 0  # codes of a text; the other codes are a table's
 
     @property
     def target(self) -> npt.NDArray[Any]:
@@ -41,7 +59,7 @@ class _Problem:
 
 
 def baseline_prediction(
-    name: str, arrays: Arrays, cardinalities: Sequence[int], classes: int, seed: int
+    name: str, arrays: Arrays, layout: Layout, classes: int, seed: int
 ) -> Prediction:
     """Fits one baseline on a split's training rows and predicts its validation rows.
 
@@ -51,7 +69,7 @@ def baseline_prediction(
     Args:
         name: key in `BASELINES`.
         arrays: one split.
-        cardinalities: codes per categorical column, `Layout.cardinalities`.
+        layout: what its arrays are.
         classes: number of classes of the task; 0 for regression.
         seed: of the boosting's own validation rows.
 
@@ -60,7 +78,8 @@ def baseline_prediction(
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-    problem = _Problem(arrays, tuple(cardinalities), classes, seed)
+    table = as_table(arrays, layout)
+    problem = _Problem(table, tuple(layout.cardinalities), classes, seed, layout.tokens)
     if classes and len(np.unique(problem.target)) < 2:
         name = "dummy"
     with threadpool_limits(1), warnings.catch_warnings():
@@ -80,7 +99,7 @@ def _dummy(problem: _Problem) -> Prediction:
 
 
 def _linear(problem: _Problem) -> Prediction:
-    """Logistic or ridge regression on scaled numbers and one column per category."""
+    """Logistic or ridge regression on scaled numbers and one column per category, or per token that is there."""
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -90,6 +109,10 @@ def _linear(problem: _Problem) -> Prediction:
     encoder = OneHotEncoder(categories=[np.arange(c) for c in problem.cardinalities])
 
     def design(numbers: npt.NDArray[Any], codes: npt.NDArray[Any]) -> Any:
+        if problem.tokens:
+            rows, places = np.nonzero(codes)
+            there = (np.ones(len(rows)), (rows, codes[rows, places]))
+            return sparse.csr_matrix(there, shape=(len(codes), problem.tokens)).minimum(1)
         parts = [np.zeros((len(numbers), 1))]  # a table without numbers has a matrix too
         if scaler is not None:
             parts.append(scaler.transform(numbers).astype(np.float64))

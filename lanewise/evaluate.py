@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lanewise.baselines import BASELINES, baseline_prediction
+from lanewise.baselines import baseline_names, baseline_prediction
 from lanewise.errors import SearchError
 from lanewise.intervals import Interval
 from lanewise.judge import CAVEATS, Candidate, Contender, Evaluation, judge, median_epoch
@@ -192,7 +192,7 @@ def _candidates(
     warnings: list[str],
 ) -> tuple[Candidate, ...]:
     """Scores the lanes' outputs and fits the baselines, split after split, as their arrays are large."""
-    names = list(BASELINES) if baselines else []
+    names = baseline_names(dataset.layout) if baselines else ()
     scores: dict[str, list[Scores]] = {name: [] for name in [*(c.name for c in contenders), *names]}
     for j, split in enumerate(splits):
         arrays, target = dataset.arrays(split), dataset.target[split.valid]
@@ -228,7 +228,7 @@ def _baseline_scores(
 ) -> Scores:
     classes = 0 if dataset.task == "regression" else len(dataset.classes)
     try:
-        prediction = baseline_prediction(name, arrays, dataset.layout.cardinalities, classes, seed)
+        prediction = baseline_prediction(name, arrays, dataset.layout, classes, seed)
     except ValueError as error:  # scikit-learn refuses odd tables so; a baseline must not end a study
         told = f"The baseline {name} could not be fitted: {error}"
         warnings += [told] if told not in warnings else []

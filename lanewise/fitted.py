@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lanewise.data import Layout, Preprocessor
+from lanewise.data import Fitted, Layout, read_fitted
 from lanewise.errors import ModelError
 from lanewise.metrics import probabilities
 from lanewise.model import Network, resolve
@@ -52,7 +53,7 @@ class FittedModel:
 
     network: Network
     config: Config
-    preprocessor: Preprocessor
+    preprocessor: Fitted
     task: str
     classes: tuple[str, ...]
     target_mean: float
@@ -130,11 +131,12 @@ class FittedModel:
     def _outputs(self, module: nn.Module, numbers: Array, codes: Array) -> npt.NDArray[np.float32]:
         parts = [np.zeros((0, len(self.classes) or 1), dtype=np.float32)]
         with torch.inference_mode():
-            for start in range(0, len(numbers), BATCH_ROWS):
-                rows = slice(start, start + BATCH_ROWS)
+            size = max(64, BATCH_ROWS // max(1, math.prod(self.layout.shape) // 64))  # bounds the memory of images
+            for start in range(0, len(numbers), size):
+                rows = slice(start, start + size)
                 arrays = (
                     (numbers[rows], codes[rows])
-                    if self.network.inputs == "split"
+                    if self.network.inputs == "split" and self.layout.kind == "table"
                     else (self.preprocessor.one_hot(numbers[rows], codes[rows]),)
                 )
                 outputs = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
@@ -191,7 +193,7 @@ class FittedModel:
         return cls(
             network=resolve(spec["network"]["name"], spec["network"]["args"], search_path=search_path),
             config=dict(spec["config"]),
-            preprocessor=Preprocessor.from_json(spec["preprocessor"]),
+            preprocessor=read_fitted(spec["preprocessor"]),
             task=spec["task"],
             classes=tuple(spec["classes"]),
             target_mean=spec["target"]["mean"],

@@ -28,7 +28,9 @@ from lanewise.study import TRAINING, Value
 from lanewise.user_code import load_object, traceback_text
 
 ENTRY_POINTS = "lanewise.models"
-DATA_ARGUMENTS = ("n_numeric", "cardinalities", "n_outputs", "n_features")
+DATA_ARGUMENTS = ("n_numeric", "cardinalities", "n_outputs", "n_features", "input_shape", "n_tokens")
+TABLE = frozenset({"table"})  # what a network takes that does not say
+DATA_KINDS = ("table", "image", "series", "text")
 _SAID_ELSEWHERE = {  # what other projects call the data arguments
     "n_features": ("in_features", "n_inputs", "input_dim", "input_size", "in_dim", "d_in", "num_features"),
     "n_outputs": (
@@ -42,11 +44,17 @@ _SAID_ELSEWHERE = {  # what other projects call the data arguments
     ),
     "n_numeric": ("n_num_features", "num_numeric", "n_continuous", "n_cont"),
     "cardinalities": ("cat_cardinalities", "categories", "cat_dims"),
+    "input_shape": ("image_shape", "image_size", "in_shape", "in_channels", "seq_len", "sequence_length"),
+    "n_tokens": ("vocab_size", "vocabulary_size", "num_embeddings", "n_words"),
 }
 
 
 class Layout(Protocol):
-    """What a network must know of the data: names of the columns and number of codes of each category."""
+    """What a network must know of the data.
+
+    A table: names of the columns and number of codes of each category. Else its kind, the shape of one row's input
+    and the number of token codes of a text.
+    """
 
     @property
     def numeric(self) -> Sequence[str]: ...
@@ -54,6 +62,12 @@ class Layout(Protocol):
     def categorical(self) -> Sequence[str]: ...
     @property
     def cardinalities(self) -> Sequence[int]: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def tokens(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ class Network:
             differ in nothing else may be stacked.
         inputs: "split" for forward(x_num, x_cat), "flat" for forward(x) on one-hot features.
         data_arguments: Those of DATA_ARGUMENTS the constructor takes.
+        kinds: Kinds of data it takes, of DATA_KINDS: the class's own attribute `kinds`.
     """
 
     name: str
@@ -80,6 +95,7 @@ class Network:
     lane_parameters: frozenset[str]
     inputs: Literal["split", "flat"]
     data_arguments: tuple[str, ...]
+    kinds: frozenset[str] = TABLE
 
     def own(self, hyper: Mapping[str, Any]) -> dict[str, Any]:
         """The network's own hyperparameters: the defaults, with what `hyper` says in their place.
@@ -110,13 +126,22 @@ class Network:
             seed: Seeds torch's, numpy's and Python's generators while the constructor runs.
 
         Raises:
-            ModelError: An unknown hyperparameter, or the constructor raised.
+            ModelError: The network takes no such data, an unknown hyperparameter, or the constructor raised.
         """
+        if layout.kind not in self.kinds:
+            ours = sorted(n for n, c in _ours().items() if layout.kind in getattr(c, "kinds", TABLE))
+            raise ModelError(
+                f"network `{self.name}` takes {_plural(self.kinds)}, and the data are {_plural([layout.kind])}",
+                rule=f"one of {', '.join(ours)}, or a class whose `kinds` has \"{layout.kind}\"",
+                remedy=f"write `model: {{name: {ours[0]}}}`",
+            )
         data = {
             "n_numeric": len(layout.numeric),
             "cardinalities": tuple(layout.cardinalities),
             "n_outputs": n_outputs,
             "n_features": len(layout.numeric) + sum(layout.cardinalities),
+            "input_shape": tuple(layout.shape),
+            "n_tokens": layout.tokens,
         }
         own = self.own(hyper)
         with unchanged_process():
@@ -187,13 +212,7 @@ def _registered(name: str) -> type[nn.Module]:
             broken.append(f"{point.name} ({point.value}): {type(error).__name__}: {error}")
             continue
         known |= found if isinstance(found, Mapping) else {point.name: found}
-    # Ours last: a package may add names, not replace `mlp`. Read by name: the core imports no network.
-    ours = importlib.import_module("models")
-    if not hasattr(ours, "MODELS"):
-        raise ModelError(
-            "a file of yours hides Lanewise's package `models`", where=ours.__file__, remedy="rename the file"
-        )
-    known |= ours.MODELS
+    known |= _ours()  # last: a package may add names, not replace `mlp`
     if name in known:
         return known[name]  # type: ignore[no-any-return]  # resolve checks what it is
     near = nearest(name, known)
@@ -207,6 +226,21 @@ def _registered(name: str) -> type[nn.Module]:
         if "." in name
         else "write pkg.module:Class for a network of your own",
     )
+
+
+def _ours() -> Mapping[str, type[nn.Module]]:
+    """The networks that ship; read by name, as the core imports no network."""
+    ours = importlib.import_module("models")
+    if not hasattr(ours, "MODELS"):
+        raise ModelError(
+            "a file of yours hides Lanewise's package `models`", where=ours.__file__, remedy="rename the file"
+        )
+    return ours.MODELS  # type: ignore[no-any-return]  # it is what it says
+
+
+def _plural(kinds: Iterable[str]) -> str:
+    names = {"table": "tables", "image": "images", "series": "series", "text": "texts"}
+    return " and ".join(names[kind] for kind in sorted(kinds))
 
 
 def _read(name: str, factory: type[nn.Module], args: dict[str, Any]) -> Network:
@@ -248,12 +282,19 @@ def _read(name: str, factory: type[nn.Module], args: dict[str, Any]) -> Network:
         raise ModelError(
             f"`lane_parameters` is a {type(lanes).__name__}", where=name, rule="it is a frozenset of names"
         )
+    kinds: Any = getattr(factory, "kinds", TABLE)
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable) or not {*kinds} or not {*kinds} <= {*DATA_KINDS}:
+        raise ModelError(
+            "`kinds` does not say which data the network takes", where=name, given=repr(kinds)[:80],
+            rule="a frozenset of " + ", ".join(DATA_KINDS),
+        )  # fmt: skip
     for attribute, names in (("space", space), ("lane_parameters", lanes)):
         _refuse_unknown(name, attribute, names, {*defaults, *args})
     return Network(
         name=name, factory=factory, args=args, space={n: r for n, r in space.items() if n not in args},
         defaults=defaults, lane_parameters=frozenset(n for n in lanes if n not in args),
         inputs=_inputs(name, factory), data_arguments=tuple(p for p in parameters if p in DATA_ARGUMENTS),
+        kinds=frozenset(kinds),
     )  # fmt: skip
 
 

@@ -36,6 +36,17 @@ class ToyLayout:
     numeric: tuple[str, ...] = ("a", "b", "c", "d", "e")
     categorical: tuple[str, ...] = ("k", "m")
     cardinalities: tuple[int, ...] = (4, 3)
+    kind: str = "table"
+    shape: tuple[int, ...] = ()
+    tokens: int = 0
+
+
+TOY_LAYOUTS = {
+    "table": ToyLayout(),
+    "image": ToyLayout((), (), (), "image", (1, 12, 12)),
+    "series": ToyLayout((), (), (), "series", (2, 12)),
+    "text": ToyLayout((), (), (), "text", (12,), 20),
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Case:
         """A module without dropout, so that two passes may be compared."""
         module = self.network.build(self.layout, self.n_outputs, {**self.hyper, **changes}, seed)
         for part in module.modules():
-            if isinstance(part, nn.Dropout):
+            if isinstance(part, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)):
                 part.p = 0.0
         return module
 
@@ -323,6 +334,8 @@ def _missed_claims(case: Case) -> Iterator[CheckItem]:
 def _narrow_tables(case: Case) -> Iterator[CheckItem]:
     """It runs on numbers alone and on categories alone."""
     full = case.layout
+    if full.kind != "table":
+        return
     for kind, layout in (
         ("numbers", ToyLayout(tuple(full.numeric) or ("a",), (), ())),
         ("categories", ToyLayout((), tuple(full.categorical) or ("k",), tuple(full.cardinalities) or (3,))),

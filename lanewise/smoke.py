@@ -25,9 +25,14 @@ def example_inputs(network: Network, layout: Layout, rows: int, seed: int = 0) -
 
     Returns:
         (x_num float32 [rows, Dn], x_cat int64 [rows, Dc]) for "split"; (x float32 [rows, D],) for "flat",
-        where D = Dn + sum of the cardinalities.
+        where D = Dn + sum of the cardinalities; (x float32 [rows, *shape],) for images and series, (x int64
+        [rows, L],) for texts.
     """
     generator = torch.Generator().manual_seed(seed)
+    if layout.kind == "text":
+        return (torch.randint(1, layout.tokens, (rows, *layout.shape), generator=generator),)
+    if layout.kind != "table":
+        return (torch.randn(rows, *layout.shape, generator=generator, dtype=torch.float32),)
     x_num = torch.randn(rows, len(layout.numeric), generator=generator, dtype=torch.float32)
     codes = [torch.randint(0, c, (rows,), generator=generator) for c in layout.cardinalities]
     if network.inputs == "split":

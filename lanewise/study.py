@@ -88,8 +88,10 @@ class Model(Section):
     """The network."""
 
     name: Text = Field(
-        default="mlp", description="`mlp`, `resnet`, another registered name, or `pkg.module:Class`.",
-        examples=["mlp", "resnet", "mypackage.networks:Tiny"],
+        default="mlp",
+        description="For tables `mlp` or `resnet`, for images `cnn` or `image_resnet`, for series `fcn`, `gru` or "
+        "`transformer`, for texts these three or `text_cnn`; another registered name, or `pkg.module:Class`.",
+        examples=["mlp", "cnn", "mypackage.networks:Tiny"],
     )  # fmt: skip
     args: Annotated[dict[str, JsonValue], BeforeValidator(plain)] = Field(
         default={}, description="Constant constructor arguments that are not hyperparameters."

@@ -17,7 +17,8 @@ class Data(Section):
     """Where the rows come from and how they are read, checked and split."""
 
     source: Text = Field(
-        description="A file, relative to the study file; or `sklearn:digits`; or `pkg.module:function`.",
+        description="A file or a folder of images, relative to the study file; or `sklearn:digits`; or "
+        "`pkg.module:function`.",
         examples=["penguins.csv", "sklearn:digits", "mypackage.tables:load"],
     )
     target: Text | None = Field(
@@ -27,8 +28,10 @@ class Data(Section):
         default="auto", description="Kind of target; auto decides by the target's type and number of values."
     )
     drop: tuple[Text, ...] = Field(default=(), description="Columns that are not used.")
-    types: dict[str, Literal["number", "category", "date"]] = Field(
-        default={}, description="Column -> type, where the detected type is wrong."
+    types: dict[str, Literal["number", "category", "date", "text", "series", "image"]] = Field(
+        default={},
+        description="Column -> type, where the detected type is wrong: number, category or date; text: free text, the "
+        "whole input; series: cells that list numbers, a channel each; image: cells that hold an image file in base64.",
     )
     separator: str = Field(
         default="auto", description="Character between columns of a text file; auto detects it."
@@ -58,12 +61,46 @@ class Data(Section):
     test: Real = Field(
         default=0.2, gt=0, lt=1, description="Share of all rows that is sealed as the test set."
     )
+    test_source: Text | None = Field(
+        default=None,
+        description="A second source whose rows are the sealed test rows, in place of a share of the first.",
+        examples=["questions_test.csv"],
+    )
+    split_column: Text | None = Field(
+        default=None,
+        description="Column that says where a row goes: train, valid or test; what it leaves open is drawn.",
+    )
     valid: Real = Field(
         default=0.25, gt=0, lt=1, description="Share of the remaining rows that validates the trials."
     )
     numbers: Literal["standard", "quantile"] = Field(
         default="standard",
         description="Scaling of numbers: zero mean and unit variance, or quantiles of a normal distribution.",
+    )
+    text_level: Literal["words", "characters"] = Field(
+        default="words", description="What a token of a text is; words are in lower case."
+    )
+    text_length: Int | None = Field(
+        default=None, ge=1, le=100_000,
+        description="Tokens of a text that are read; empty: as many as 99 % of the texts have, at most 256 words "
+        "or 1024 characters.",
+    )
+    text_vocabulary: Int = Field(
+        default=20_000, ge=1, le=1_000_000, description="Largest number of tokens with a code of their own."
+    )
+    text_min_count: Int = Field(
+        default=2, ge=1, description="How often a token must occur in the training rows to have its own code."
+    )
+    image_size: Int | None = Field(
+        default=None, ge=1, le=4096,
+        description="Height and width to which images are resampled; empty: their own where all are equal, else the "
+        "median, at most 64.",
+    )
+    image_mode: Literal["auto", "grey", "rgb"] = Field(
+        default="auto", description="Channels of images; auto: grey where all are grey."
+    )
+    max_broken: Real = Field(
+        default=0.0, ge=0, lt=1, description="Share of the images that may be broken; they are left out and listed."
     )
     max_bytes: Int = Field(default=2 * 2**30, ge=1, description="Largest source that is read, in bytes.")
     max_rows: Int | None = Field(
@@ -94,7 +131,14 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Data:
-        used = {"target": self.target, "group": self.group, "time": self.time}
+        used = {
+            "target": self.target, "group": self.group, "time": self.time, "split_column": self.split_column,
+        }
+        if self.test_source is not None and self.split_column is not None:
+            raise wrong(
+                "`test_source` and `split_column` together", "one of them says which rows are sealed",
+                "remove one", "split_column",
+            )
         if self.target is None and not self.source.startswith("sklearn:"):
             raise wrong(
                 "`target` is missing", "every source but `sklearn:...` needs it", "add `target: <column>`"

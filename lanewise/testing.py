@@ -18,7 +18,7 @@ from torch import nn
 
 from lanewise.errors import LanewiseError, SearchError
 from lanewise.model import Layout, resolve
-from lanewise.model_checks import CHECKS, Case, CheckItem, ToyLayout, run_check
+from lanewise.model_checks import CHECKS, TOY_LAYOUTS, Case, CheckItem, run_check
 from lanewise.names import nearest
 from lanewise.search import STRATEGIES, Strategy
 from lanewise.search.own import OwnStrategy, load_strategy
@@ -81,7 +81,8 @@ def check_model(
     Args:
         target: A registered name, "pkg.module:Class", or the class itself.
         args: Constant constructor arguments.
-        layout: Columns to try it on; five numbers and two categories if not given.
+        layout: Data to try it on; a small one of the first of its `kinds` if not given: for tables five numbers
+            and two categories.
         n_outputs: Number of classes, or 1 for regression.
         hyper: The configuration to try; what it leaves out is at its default.
         space: Name -> range, as in a study; its ends and choices are tried for lane_parameters, beside
@@ -94,7 +95,8 @@ def check_model(
         network = resolve(target, args, search_path=search_path)
         items.append(CheckItem(_FOUND, "ok", f"{network.inputs} inputs"))
         ranges = {**network.space, **(space or {})}
-        case = Case(network, layout or ToyLayout(), n_outputs, dict(hyper or {}), ranges)
+        toy = TOY_LAYOUTS[min(network.kinds)]
+        case = Case(network, layout or toy, n_outputs, dict(hyper or {}), ranges)
         size = smoke(network, case.layout, n_outputs, case.hyper)
     except LanewiseError as error:
         first = _RUNS if items else _FOUND

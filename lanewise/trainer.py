@@ -62,13 +62,16 @@ def prepare_torch(study: Study) -> None:
 
 
 def split_tensors(arrays: Arrays, layout: Layout, inputs: str) -> SplitTensors:
-    """One split's arrays as the engine's tensors, one-hot where the network takes one input."""
+    """One split's arrays as the engine's tensors: one input for images, series, texts and one-hot tables."""
     sides = []
     for x_num, x_cat in (
         (arrays.x_num_train, arrays.x_cat_train),
         (arrays.x_num_valid, arrays.x_cat_valid),
     ):
-        parts = (x_num, x_cat) if inputs == "split" else (one_hot(layout, x_num, x_cat),)
+        if layout.kind != "table":
+            parts: tuple[Any, ...] = (x_cat if layout.kind == "text" else x_num,)
+        else:
+            parts = (x_num, x_cat) if inputs == "split" else (one_hot(layout, x_num, x_cat),)
         sides.append(tuple(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
     y_train, y_valid = (torch.from_numpy(np.ascontiguousarray(y)) for y in (arrays.y_train, arrays.y_valid))
     return SplitTensors(sides[0], y_train, sides[1], y_valid, float(arrays.target_std))

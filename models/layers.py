@@ -1,4 +1,4 @@
-"""Activation, normalisation and initialised linear layers by name; used by the networks, trains nothing."""
+"""Activation, normalisation, linear and convolution layers by name; used by the networks, trains nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
 }
 NORMALISATIONS = ("none", "layer", "batch")
+CHANNEL_NORMALISATIONS = ("none", "batch", "group", "layer")
+GROUPS = 8  # of group normalisation, at most
 INITIALISATIONS = (
     "default",
     "kaiming_uniform",
@@ -66,6 +68,26 @@ def activation_layer(kind: str) -> nn.Module:
     return ACTIVATIONS[kind]()
 
 
+def channel_normalisation(kind: str, channels: int, dims: int) -> list[nn.Module]:
+    """No layer or one layer behind a convolution, ready to be spread into nn.Sequential.
+
+    "group" has the largest number of groups up to 8 that divides the channels (Wu and He 2018); "layer" is one
+    group: all channels and places of a row together.
+
+    Args:
+        kind: One of CHANNEL_NORMALISATIONS.
+        channels: Number of channels it normalises.
+        dims: 1 for [B, C, L], 2 for [B, C, H, W].
+    """
+    one_of("normalisation", kind, CHANNEL_NORMALISATIONS)
+    if kind == "none":
+        return []
+    if kind == "batch":
+        return [nn.BatchNorm1d(channels) if dims == 1 else nn.BatchNorm2d(channels)]
+    groups = 1 if kind == "layer" else max(g for g in range(1, GROUPS + 1) if channels % g == 0)
+    return [nn.GroupNorm(groups, channels)]
+
+
 def linear(
     d_in: int,
     d_out: int,
@@ -74,12 +96,7 @@ def linear(
     initialisation: str = "default",
     activation: str | None = None,
 ) -> nn.Linear:
-    """A linear layer whose start values fit what follows it.
-
-    "default" is what torch does: uniform within 1/sqrt(d_in), weights and bias. The others set the bias to
-    zero and the weights' variance to gain^2 / d_in (kaiming; He et al. 2015), 2 gain^2 / (d_in + d_out)
-    (xavier; Glorot and Bengio 2010) or make the smaller side orthogonal times gain (Saxe et al. 2014). The
-    gain is torch's for the activation; gelu and silu, for which torch has none, take that of relu.
+    """A linear layer whose start values fit what follows it; see `initialise`.
 
     Args:
         d_in: Number of inputs.
@@ -88,10 +105,59 @@ def linear(
         initialisation: One of INITIALISATIONS.
         activation: The activation behind the layer; None where none follows (gain 1).
     """
-    one_of("initialisation", initialisation, INITIALISATIONS)
     layer = nn.Linear(d_in, d_out, bias=bias)
+    initialise(layer, initialisation, activation)
+    return layer
+
+
+def convolution(
+    dims: int,
+    c_in: int,
+    c_out: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    bias: bool = True,
+    initialisation: str = "default",
+    activation: str | None = None,
+) -> nn.Conv1d | nn.Conv2d:
+    """A convolution with zeros around its input, half a kernel on each side.
+
+    Its output is as long as its input divided by the stride, rounded up; an even kernel adds one place.
+
+    Args:
+        dims: 1 for [B, C, L], 2 for [B, C, H, W].
+        c_in: Channels that come in.
+        c_out: Channels that go out.
+        kernel_size: Places it sees along each axis.
+        stride: Places from one output to the next.
+        bias: Whether the layer has one.
+        initialisation: One of INITIALISATIONS.
+        activation: The activation behind the layer; None where none follows (gain 1).
+    """
+    kind = nn.Conv1d if dims == 1 else nn.Conv2d
+    layer = kind(c_in, c_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias)
+    initialise(layer, initialisation, activation)
+    return layer
+
+
+def initialise(layer: nn.Linear | nn.Conv1d | nn.Conv2d, initialisation: str, activation: str | None) -> None:
+    """Give a layer its start values.
+
+    "default" is what torch does: uniform within 1/sqrt(d_in), weights and bias. The others set the bias to
+    zero and the weights' variance to gain^2 / d_in (kaiming; He et al. 2015), 2 gain^2 / (d_in + d_out)
+    (xavier; Glorot and Bengio 2010) or make the smaller side orthogonal times gain (Saxe et al. 2014). The
+    gain is torch's for the activation; gelu and silu, for which torch has none, take that of relu. A
+    convolution's d_in and d_out are channels times places of the kernel.
+
+    Args:
+        layer: It is changed in place.
+        initialisation: One of INITIALISATIONS.
+        activation: The activation behind the layer; None where none follows (gain 1).
+    """
+    one_of("initialisation", initialisation, INITIALISATIONS)
     if initialisation == "default":
-        return layer
+        return
     nonlinearity: Any = {None: "linear", "gelu": "relu", "silu": "relu"}.get(activation, activation)
     slope = nn.LeakyReLU().negative_slope
     if initialisation.startswith("kaiming"):
@@ -99,6 +165,5 @@ def linear(
     else:
         gain = nn.init.calculate_gain(nonlinearity, slope)
         getattr(nn.init, f"{initialisation}_")(layer.weight, gain=gain)
-    if bias:
+    if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    return layer

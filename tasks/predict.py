@@ -33,8 +33,7 @@ def predict_file(model: str, source: Path, tracking_uri: str | None = None) -> s
     )
     table = load_table(str(source), Data.model_construct(source=str(source)), Path.cwd())
     columns = fitted.preprocessor.columns
-    kinds = dict.fromkeys(columns.numbers, "number") | dict.fromkeys(columns.dates, "date")
-    kinds |= dict.fromkeys(columns.categories, "category")
+    kinds = columns.kinds
     used = {name: values for name, values in table.columns.items() if name in kinds}
     types = {name: kinds[name] for name in used}
     typed = infer_types(replace(table, columns=used), types, formats=columns.date_formats)

@@ -113,7 +113,7 @@ def test_nothing_runs_code_from_data() -> None:
     banned = {
         "eval", "exec", "pickle.load", "pickle.loads", "cloudpickle.load", "cloudpickle.loads", "joblib.load",
         "dill.load", "dill.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen",
-        "marshal.loads", "shelve.open", "np.load", "numpy.load", "pd.read_pickle", "pandas.read_pickle",
+        "marshal.loads", "shelve.open", "pd.read_pickle", "pandas.read_pickle",
         "torch.hub.load", "torch.package.PackageImporter",
     }  # fmt: skip
     found = []
@@ -127,6 +127,8 @@ def test_nothing_runs_code_from_data() -> None:
             keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
             if callee in banned or keywords.get("shell") == "True" or keywords.get("allow_pickle") == "True":
                 found.append(f"{name_of(path)}:{node.lineno} {callee}")
+            if callee in ("np.load", "numpy.load") and keywords.get("allow_pickle") != "False":
+                found.append(f"{name_of(path)}:{node.lineno} np.load without allow_pickle=False")
             if callee == "torch.load" and keywords.get("weights_only") != "True":
                 found.append(f"{name_of(path)}:{node.lineno} torch.load without weights_only=True")
     assert not found

@@ -1,12 +1,13 @@
 """Data: source -> development rows and sealed test rows; after the study, before the networks.
 
 Reading order: `prepare` (the whole stage), `sources`, `inference`, `target`, `splits`, `seal`, `columns`,
-`preprocessing`, `dataset`, `checks`, `look`.
+`preprocessing`, `series`, `texts`, `images`, `inputs`, `dataset`, `checks`, `look`.
 """
 
 from lanewise.data.columns import Columns, Layout
 from lanewise.data.dataset import Arrays, Dataset
 from lanewise.data.export import safe_csv
+from lanewise.data.inputs import Fitted, read_fitted
 from lanewise.data.look import ColumnNote, Look, look, write_study
 from lanewise.data.prepare import DatasetRef, Prepared, prepare
 from lanewise.data.preprocessing import Preprocessor, one_hot
@@ -15,6 +16,7 @@ from lanewise.data.splits import Split
 from lanewise.data.table import DataWarning
 
 __all__ = [
-    "prepare", "Prepared", "Dataset", "DatasetRef", "Arrays", "Split", "Layout", "Columns", "Preprocessor",
+    "prepare", "Prepared", "Dataset", "DatasetRef", "Arrays", "Split", "Layout", "Columns", "Preprocessor", "Fitted",
+    "read_fitted",
     "one_hot", "Seal", "DataWarning", "look", "Look", "ColumnNote", "write_study", "safe_csv",
 ]

@@ -61,6 +61,8 @@ def _names_rows(values: pd.Series, kind: str) -> tuple[str, str] | None:
     present = values.dropna()
     if len(present) < 20:
         return None
+    if kind in ("text", "series", "image"):
+        return None
     if kind == "category":
         different = present.nunique()
         if different > 0.5 * len(present):

@@ -33,11 +33,17 @@ class Layout:
         numeric: names of the columns of x_num: numbers, parts of dates, then missing indicators (0 or 1).
         categorical: names of the columns of x_cat.
         cardinalities: number of codes of each; code 0 is missing, rare or unknown.
+        kind: "table", or "image", "series", "text": the network's one input is then of the shape below.
+        shape: of one row's input: image (C, H, W), series (C, L), text (L,); empty for a table.
+        tokens: number of token codes of a text, 0 (padding) and 1 (unknown) included.
     """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     cardinalities: tuple[int, ...]
+    kind: str = "table"
+    shape: tuple[int, ...] = ()
+    tokens: int = 0
 
     @property
     def n_features(self) -> int:
@@ -56,6 +62,10 @@ class Columns:
         cardinalities: of the categorical columns.
         indicators: numbers and dates that get a missing indicator: those with a gap in the development rows.
         date_formats: date column -> format of its texts, for frames that bring texts.
+        kind: of the layout; where it is no table, the fields above are empty.
+        inputs: the column of the images or texts, or the columns of a series' channels.
+        shape, tokens: of the layout.
+        how: settings of reading them, plain JSON.
     """
 
     numbers: tuple[str, ...]
@@ -64,11 +74,22 @@ class Columns:
     cardinalities: tuple[int, ...]
     indicators: tuple[str, ...]
     date_formats: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "table"
+    inputs: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    tokens: int = 0
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """All source columns that are used."""
-        return (*self.numbers, *self.dates, *self.categories)
+        return (*self.numbers, *self.dates, *self.categories, *self.inputs)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Source column -> number, date, category, image, series or text."""
+        of_table = {"number": self.numbers, "date": tuple(self.dates), "category": self.categories}
+        return {name: kind for kind, names in (of_table | {self.kind: self.inputs}).items() for name in names}
 
     @property
     def number_names(self) -> tuple[str, ...]:
@@ -79,7 +100,10 @@ class Columns:
     def layout(self) -> Layout:
         """The shape a network sees."""
         missing = (f"{name} (missing)" for name in self.indicators)
-        return Layout((*self.number_names, *missing), self.categories, self.cardinalities)
+        return Layout(
+            (*self.number_names, *missing), self.categories, self.cardinalities, self.kind, self.shape,
+            self.tokens,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, read back by `from_json`."""
@@ -91,7 +115,8 @@ class Columns:
         return cls(
             tuple(data["numbers"]), {name: tuple(parts) for name, parts in data["dates"].items()},
             tuple(data["categories"]), tuple(data["cardinalities"]), tuple(data["indicators"]),
-            dict(data["date_formats"]),
+            dict(data["date_formats"]), data.get("kind", "table"), tuple(data.get("inputs", ())),
+            tuple(data.get("shape", ())), data.get("tokens", 0), dict(data.get("how", {})),
         )
 
 

@@ -16,14 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from lanewise.data.columns import Columns, Layout
-from lanewise.data.preprocessing import (
-    F32,
-    I64,
-    Preprocessor,
-    fit_preprocessor,
-    mean_and_deviation,
-    standardised,
-)
+from lanewise.data.inputs import Fitted, fit_inputs
+from lanewise.data.preprocessing import F32, I64, mean_and_deviation, standardised
 from lanewise.data.splits import Grouping, Split, make_folds
 from lanewise.data.table import DataWarning, placed
 
@@ -33,8 +27,9 @@ class Arrays:
     """One split as arrays; N training rows, M validation rows.
 
     Attributes:
-        x_num_train: float32 [N, Dn]; x_num_valid: float32 [M, Dn].
-        x_cat_train: int64 [N, Dc]; x_cat_valid: int64 [M, Dc]; code 0 is missing, rare or unknown.
+        x_num_train: float32 [N, Dn], images [N, C, H, W] or series [N, C, L]; x_num_valid: alike [M, ...].
+        x_cat_train: int64 [N, Dc], code 0 is missing, rare or unknown, or token codes [N, L] of texts;
+            x_cat_valid: alike [M, ...].
         y_train: float32 [N], standardised by the training rows, or class codes int64 [N]; y_valid alike [M].
         target_mean, target_std: of the training rows; 0 and 1 for classes.
     """
@@ -129,9 +124,9 @@ class Dataset:
         """All development rows to train on and none to validate, for the refit."""
         return Split("all", np.arange(self.rows, dtype=np.int64), np.zeros(0, np.int64))
 
-    def preprocess(self, rows: I64) -> Preprocessor:
+    def preprocess(self, rows: I64) -> Fitted:
         """A preprocessor fitted on these rows, by position, and no others."""
-        return fit_preprocessor(self.frame.iloc[rows], self.columns, self.numbers, self.infinite)
+        return fit_inputs(self.frame.iloc[rows], self.columns, self.numbers, self.infinite)
 
     def target_scale(self, rows: I64) -> tuple[float, float]:
         """Mean and deviation of the target over these rows; (0, 1) for classes."""
@@ -139,7 +134,7 @@ class Dataset:
             return 0.0, 1.0
         return mean_and_deviation(self.target[rows])
 
-    def arrays(self, split: Split, preprocessor: Preprocessor | None = None) -> Arrays:
+    def arrays(self, split: Split, preprocessor: Fitted | None = None) -> Arrays:
         """One split, preprocessed by its training rows.
 
         Args:
@@ -158,8 +153,7 @@ class Dataset:
 
     def summary(self) -> dict[str, Any]:
         """What a report says of the data, as JSON: no row, no test row."""
-        kinds = dict.fromkeys(self.columns.numbers, "number") | dict.fromkeys(self.columns.dates, "date")
-        kinds |= dict.fromkeys(self.columns.categories, "category")
+        kinds = self.columns.kinds
         target: dict[str, Any] = {"name": self.target_name, "task": self.task}
         if self.classes:
             counts = Counter(self.target.tolist())
@@ -180,6 +174,7 @@ class Dataset:
             "metric_reason": self.metric_reason, "columns": kinds,
             "cardinalities": dict(zip(self.columns.categories, self.columns.cardinalities, strict=True)),
             "inputs": {"numeric": len(self.layout.numeric), "categorical": len(self.layout.categorical)},
+            "kind": self.layout.kind, "shape": list(self.layout.shape), "tokens": self.layout.tokens,
             "missing": missing, "dropped": dict(self.dropped), "numbers": self.numbers,
             "warnings": [{"code": w.code, "message": w.message, "column": w.column} for w in self.warnings],
         }

@@ -35,8 +35,8 @@ class Typed:
     """All columns, read.
 
     Attributes:
-        frame: numbers as float64 (missing: nan), categories as str, dates as datetime64[us].
-        kinds: column -> number, category or date.
+        frame: numbers as float64 (missing: nan), dates as datetime64[us], all others as str.
+        kinds: column -> number, category, date, text, series or image.
         formats: date column -> the format of its texts.
         notes: what the user should know.
         mixed: column -> what is wrong with it; only where faults were to be collected.
@@ -75,7 +75,8 @@ def infer_types(
     mixed: dict[str, str] = {}
     for name, values in table.columns.items():
         try:
-            columns[name] = _read(table, name, values, types.get(name), (formats or {}).get(name))
+            declared = types.get(name, table.kinds.get(name))
+            columns[name] = _read(table, name, values, declared, (formats or {}).get(name))
         except DataError as error:
             if not collect:
                 raise
@@ -94,6 +95,8 @@ def _read(
     table: Table, name: str, values: pa.ChunkedArray, declared: str | None, form: str | None
 ) -> _Column:
     kind = values.type
+    if declared in ("text", "series", "image"):
+        return _Column(declared, _texts(values.cast(pa.large_string())))  # read by the kind's own file
     if pa.types.is_large_string(kind) or pa.types.is_string(kind):
         return _read_text(table, name, values, declared, form, guess=table.is_text)
     if pa.types.is_boolean(kind):

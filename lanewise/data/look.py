@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,17 @@ from lanewise.data.checks import LEAK_ADVICE
 from lanewise.data.dataset import Dataset
 from lanewise.data.inference import infer_types
 from lanewise.data.memory import memory_told
-from lanewise.data.prepare import build_dataset
+from lanewise.data.prepare import build_dataset, first_cuts
+from lanewise.data.proposals import NETWORKS, parts_of, split_column_of, text_column_of
 from lanewise.data.rows import read_rows
-from lanewise.data.sources import load_table
-from lanewise.data.splits import Split, cut
+from lanewise.data.sources import load_source
 from lanewise.data.table import DataWarning, Table, placed
 from lanewise.data.target import pick_metric
 from lanewise.study import Data, Study
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
-_KINDS = ("number", "category", "date")
+_KINDS = ("number", "category", "date", "image", "series", "text")
 _WIDTH = 110
 
 
@@ -58,6 +58,9 @@ class Look:
         gaps: rows without a target.
         infinite: columns with infinite numbers.
         warnings: everything else prepare will say.
+        test_source, split_column: where the source itself has test rows.
+        kind: table, image, series or text.
+        types: column -> type that the study must declare.
     """
 
     source: str
@@ -74,6 +77,10 @@ class Look:
     gaps: int
     infinite: tuple[str, ...]
     warnings: tuple[DataWarning, ...]
+    test_source: str | None = None
+    split_column: str | None = None
+    kind: str = "table"
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 def look(source: str | Path, target: str | None = None) -> Look:
@@ -88,21 +95,28 @@ def look(source: str | Path, target: str | None = None) -> Look:
         StudyError: No target is named.
         ModelError: The source is a function of the user that fails.
     """
-    name = str(source)
-    options = Data(source=name, target=target) if target is not None else Data.model_construct(source=name)
+    name, test = parts_of(str(source))
+    known = {"source": name, "test_source": test}
+    options = Data(target=target, **known) if target is not None else Data.model_construct(**known)
     with memory_told(name), placed(name):
-        return _look(load_table(name, options, Path.cwd()), name, target, options)
+        return _look(load_source(options, Path.cwd()), name, target, options)
 
 
 def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
     target = target or table.target
+    split = None if options.test_source else split_column_of(table, target)
+    text = text_column_of(table, {target, split})
+    types = {text: "text"} if text else {}
     # Columns that cannot be read must not end the look: the study has to name them, and there is none yet.
     broken = infer_types(table, {}, collect=True) if target in table.columns else None
     drop = {column: reason for column, reason in broken.mixed.items() if column != target} if broken else {}
     numbers = [column for column, kind in broken.kinds.items() if kind == "number"] if broken else []
     infinite = tuple(column for column in numbers if broken and np.isinf(broken.frame[column]).any())
     options = options.model_copy(
-        update={"target": target, "drop": tuple(drop), "missing_target": "drop", "infinite": "clip"}
+        update={
+            "target": target, "drop": tuple(drop), "missing_target": "drop", "infinite": "clip",
+            "split_column": split, "types": types,
+        }
     )
     dataset = _development(table, options)
     told = [warning for warning in dataset.warnings if warning.code == "leak"]
@@ -121,6 +135,7 @@ def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
                 "leak", "task", "target_missing",
             ) and w.column not in dataset.dropped
         ),
+        test_source=options.test_source, split_column=split, kind=dataset.layout.kind, types=types,
     )
 
 
@@ -129,19 +144,12 @@ def _development(table: Table, options: Data) -> Dataset:
     rows = read_rows(table, options, None)
     seed = Study.model_fields["seed"].default
     metric = pick_metric(rows.target.task, rows.target.values, rows.target.classes)
-    development, test = cut(rows.grouping, len(rows.target.values), options.test, seed, what="test")
-    holdout = Split(
-        "holdout",
-        *cut(rows.grouping.take(development), len(development), options.valid, seed, what="validation"),
-    )
+    development, test, holdout = first_cuts(rows, options, seed)
     return build_dataset(rows, development, test, holdout, table, options, metric)
 
 
 def _column_notes(dataset: Dataset, leaks: Mapping[str, str]) -> Iterable[ColumnNote]:
-    columns = dataset.columns
-    kinds = dict.fromkeys(
-        columns.numbers, "number",
-    ) | dict.fromkeys(columns.dates, "date") | dict.fromkeys(columns.categories, "category")
+    kinds = dataset.columns.kinds
     for name, values in dataset.frame.items():
         if name not in leaks:
             yield ColumnNote(str(name), kinds[str(name)], int(values.isna().sum()), int(values.nunique()))
@@ -154,7 +162,9 @@ def write_study(seen: Look) -> str:
         f"# A study of {source}: {seen.rows:,} rows. Every guess below says why; change what is wrong.",
         "data:",
         f"  source: {_quoted(seen.source)}{_settings(seen.settings)}",
+        *_test_rows(seen),
         f"  target: {_quoted(seen.target)}",
+        *(f"  types: {{{_quoted(name)}: {kind}}}" for name, kind in seen.types.items()),
         f"  task: {seen.task}{_comment(seen.task_reason)}",
     ]
     if seen.gaps:
@@ -173,17 +183,35 @@ def write_study(seen: Look) -> str:
         lines += _wrapped(
             f"{warning.code}{f' ({warning.column})' if warning.column else ''}: {warning.message}", "  # ",
         )
-    lines += ["search:", f"  metric: {seen.metric}{_comment(seen.metric_reason)}", *_pace(seen.rows)]
+    if seen.kind in NETWORKS:
+        what = {"image": "images", "series": "series", "text": "texts"}[seen.kind]
+        lines += ["model:", f"  name: {NETWORKS[seen.kind]}  # the data are {what}"]
+    lines += ["search:", f"  metric: {seen.metric}{_comment(seen.metric_reason)}", *_pace(seen.rows, seen.kind)]
     return "\n".join(lines) + "\n"
 
 
-def _pace(rows: int) -> list[str]:
+def _test_rows(seen: Look) -> list[str]:
+    """Lines that say where the source itself has its test rows."""
+    lines = []
+    if seen.test_source:
+        lines.append(f"  test_source: {_quoted(seen.test_source)}  # its rows are sealed as the test set")
+    if seen.split_column:
+        lines.append(f"  split_column: {_quoted(seen.split_column)}  # it says which rows train and which test")
+    return lines
+
+
+def _pace(rows: int, kind: str) -> list[str]:
     """Lines that keep a large table's study within minutes; none for a small one, whose defaults fit.
 
     About 60 to 120 steps an epoch: the power of two next to a sixty-fourth of the training rows (60 % of all).
     """
     batch = min(1024, 2 ** round(math.log2(max(0.6 * rows / 64, 64))))
     lines = []
+    if kind in ("image", "text") and rows > 1_000:
+        return [
+            "  trials: 30", "evaluate:", "  repeats: 1  # large folds vary little", "  finalists: 2", "train:",
+            "  epochs: 15  # each is many steps",
+        ]  # fmt: skip
     if batch > 64:
         lines += ["space:", f"  batch_size: {batch}  # for about {0.6 * rows:,.0f} training rows"]
     if rows > 10_000:

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from lanewise.data import checks
-from lanewise.data.columns import plan_columns
 from lanewise.data.dataset import Dataset
+from lanewise.data.inputs import input_columns, plan_inputs
 from lanewise.data.memory import memory_told
 from lanewise.data.rows import Rows, read_rows
 from lanewise.data.seal import Seal, write_seal
-from lanewise.data.sources import load_table, table_from_frame
-from lanewise.data.splits import Split, check_fold_room, cut, split_fingerprint
+from lanewise.data.sources import load_source, table_from_frame
+from lanewise.data.splits import I64, Split, check_fold_room, cut, split_fingerprint
 from lanewise.data.table import Table, fingerprint, placed, shown
 from lanewise.data.target import pick_metric
 from lanewise.errors import DataError
@@ -70,17 +70,46 @@ def prepare(study: Study) -> Prepared:
     """
     options = study.data
     with memory_told(options.source), placed(options.source):
-        table = load_table(options.source, options, study.base_dir)
+        table = load_source(options, study.base_dir)
         rows = read_rows(table, options, study)
         target, grouping = rows.target, rows.grouping
         metric = pick_metric(target.task, target.values, target.classes, study.search.metric)
-        development, test = cut(grouping, len(target.values), options.test, study.seed, what="test")
-        within = grouping.take(development)
-        check_fold_room(within, len(development), study.evaluate.folds)
-        parts = cut(within, len(development), options.valid, study.seed, what="validation")
-        dataset = build_dataset(rows, development, test, Split("holdout", *parts), table, options, metric)
+        development, test, holdout = first_cuts(rows, options, study.seed)
+        check_fold_room(grouping.take(development), len(development), study.evaluate.folds)
+        dataset = build_dataset(rows, development, test, holdout, table, options, metric)
         seal = _seal(study, dataset, test, rows)
     return Prepared(dataset, seal, _reference(dataset, seal))
+
+
+def first_cuts(rows: Rows, options: Data, seed: int) -> tuple[I64, I64, Split]:
+    """Development rows, test rows, and the split of the development rows that the search uses.
+
+    What the source itself says comes first: `test_source` and `split_column`. The rest is drawn.
+
+    Args:
+        rows: all rows.
+        options: the shares.
+        seed: of the draws.
+
+    Raises:
+        DataError: A part would be empty, or would lack a class.
+        StudyError: The split column names no test rows.
+    """
+    count = len(rows.target.values)
+    if rows.given is None:
+        development, test = cut(rows.grouping, count, options.test, seed, what="test")
+    else:
+        sealed = rows.given == "test"
+        development, test = np.flatnonzero(~sealed).astype(np.int64), np.flatnonzero(sealed).astype(np.int64)
+        if not len(test):  # a column that says "all", or only train and valid
+            development, test = cut(rows.grouping, count, options.test, seed, what="test")
+    within = rows.grouping.take(development)
+    said = None if rows.given is None else rows.given[development]
+    if said is not None and (said == "valid").any():
+        parts = np.flatnonzero(said != "valid").astype(np.int64), np.flatnonzero(said == "valid").astype(np.int64)
+    else:
+        parts = cut(within, len(development), options.valid, seed, what="validation")
+    return development, test, Split("holdout", *parts)
 
 
 def _seal(study: Study, dataset: Dataset, test: npt.NDArray[np.int64], rows: Rows) -> Seal:
@@ -110,16 +139,17 @@ def build_dataset(
     kinds, target = rows.typed.kinds, rows.target.values[development]
     frame = rows.frame.iloc[development].reset_index(drop=True)
     useless = checks.useless_columns(frame, kinds, tuple(options.types))
-    frame = frame.drop(columns=list(useless))
+    kind, used, beside = input_columns({name: kinds[name] for name in frame.columns}, useless)
+    frame = frame[used]
     if not len(frame.columns):
         raise DataError(
             "no column is left to learn from", where=table.name,
             given=shown([f"{n} ({w.code})" for n, w in useless.items()]), rule="at least one feature",
             remedy="use `types` to keep one, or bring other columns",
         )
-    columns, notes = plan_columns(frame, kinds, rows.typed.formats)
+    columns, notes = plan_inputs(kind, frame, kinds, rows.typed.formats, options)
     read = [note for note in rows.notes if note.column is None or note.column not in rows.dropped]
-    suspicious = checks.suspicions(frame, kinds, target, rows.target.task)
+    suspicious = checks.suspicions(frame, kinds, target, rows.target.task) if kind == "table" else []
     hashes = checks.row_hashes(rows.frame[list(frame.columns)], rows.target.values)
     repeated = checks.duplicates(hashes, test, rows.grouping.groups is not None)
     return Dataset(
@@ -128,7 +158,7 @@ def build_dataset(
         grouping=rows.grouping.take(development), fingerprint=fingerprint(table),
         split_fingerprint=split_fingerprint([test, holdout.train, holdout.valid]), metric=metric[0],
         metric_reason=metric[1], warnings=(*read, *useless.values(), *notes, *suspicious, *repeated),
-        dropped={**rows.dropped, **{name: note.message for name, note in useless.items()}},
+        dropped={**rows.dropped, **{name: note.message for name, note in useless.items()}, **beside},
         target_name=rows.target.name, source=options.source, test_rows=len(test),
     )
 

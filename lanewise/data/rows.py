@@ -22,6 +22,10 @@ from lanewise.names import nearest
 from lanewise.study import Data, Study
 
 MIN_ROWS = 10
+PARTS = {  # what a split column may say -> where the row goes
+    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
+    "test": "test", "all": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class Rows:
     grouping: Grouping
     notes: tuple[DataWarning, ...]
     dropped: Mapping[str, str]
+    given: npt.NDArray[np.str_] | None = None  # where each row goes: train, valid, test, or "" for open
 
 
 def read_rows(table: Table, options: Data, study: Study | None) -> Rows:
@@ -60,15 +65,37 @@ def read_rows(table: Table, options: Data, study: Study | None) -> Rows:
             rule=f"at least {MIN_ROWS}, to train, validate and test", remedy="bring more rows",
         )
     grouping, notes = _grouping(typed, target, options, table)
-    beside = [column for column in (name, options.group, options.time) if column is not None]
+    beside = [
+        column for column in (name, options.group, options.time, options.split_column) if column is not None
+    ]
     frame = typed.frame.drop(columns=beside).iloc[target.kept].reset_index(drop=True)
     if options.infinite == "error":
         _refuse_infinite(typed, frame, table)
     dropped = dict.fromkeys(options.drop, "named under `drop`")
-    for column, use in ((options.group, "group"), (options.time, "time")):
+    for column, use in ((options.group, "group"), (options.time, "time"), (options.split_column, "split")):
         if column is not None:
             dropped[column] = f"it is the {use} column, which is no feature"
-    return Rows(frame, typed, target, grouping, (*table.notes, *typed.notes, *target.notes, *notes), dropped)
+    given = _given(typed, target, options, table)
+    told = (*table.notes, *typed.notes, *target.notes, *notes)
+    return Rows(frame, typed, target, grouping, told, dropped, given)
+
+
+def _given(typed: Typed, target: Target, options: Data, table: Table) -> npt.NDArray[np.str_] | None:
+    """Where the source itself says that rows go."""
+    if table.sealed is not None:
+        return np.where(table.sealed, "test", "")[target.kept]
+    if options.split_column is None:
+        return None
+    values = typed.frame[options.split_column].astype("str").str.strip().str.lower().fillna("")
+    wrong = ~values.isin([*PARTS, ""]).to_numpy()
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"the split column `{options.split_column}` says neither train, valid nor test",
+            where=table.place(row), given=repr(str(values.iloc[row]))[:60],
+            rule="one of " + ", ".join(PARTS) + ", or empty", remedy="correct it, or remove `split_column`",
+        )
+    return np.array([PARTS.get(value, "") for value in values], dtype=str)[target.kept]
 
 
 def _check_columns(table: Table, options: Data, study: Study | None) -> str:
@@ -80,6 +107,7 @@ def _check_columns(table: Table, options: Data, study: Study | None) -> str:
             remedy="add `target: <column>`",
         )
     named = [("target", target), ("group", options.group), ("time", options.time)]
+    named += [("split_column", options.split_column)]
     named += [("drop", column) for column in options.drop] + [("types", column) for column in options.types]
     for key, column in named:
         if column is None or column in table.columns:

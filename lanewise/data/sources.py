@@ -1,8 +1,8 @@
 """Opens what the study calls its source and gives it to the right reader; the first step of prepare.
 
-A source is a file (text, Parquet, Feather, each also as .gz where text), `sklearn:<name>` for the data sets
-that come with scikit-learn, or `pkg.module:function` of the user. What is no plain file, or would not fit
-into memory, is refused before it is read. Nothing is downloaded.
+A source is a file (text, Parquet, Feather, each also as .gz where text; series as .ts or .npz), a folder of images,
+`sklearn:<name>` for the data sets that come with scikit-learn, or `pkg.module:function` of the user. What is
+neither, or would not fit into memory, is refused before it is read. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import pandas as pd
 import pyarrow as pa
 
 from lanewise.data.arrow_files import plain, read_feather, read_parquet
+from lanewise.data.image_files import read_images
 from lanewise.data.memory import BYTE_COST, check_memory, free_memory, memory_told
 from lanewise.data.preprocessing import category_texts
+from lanewise.data.series_files import read_npz, read_ts
 from lanewise.data.table import Table, shown
 from lanewise.data.text_files import read_text
 from lanewise.errors import DataError, ModelError
@@ -41,6 +44,39 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _READ = 2**20
+
+
+def load_source(options: Data, base_dir: Path) -> Table:
+    """The source of a study, with the rows of its `test_source` behind it.
+
+    Raises:
+        DataError, ModelError: As `load_table`; the two sources differ in columns.
+    """
+    table = load_table(options.source, options, base_dir)
+    if options.test_source is None:
+        return table
+    test = load_table(options.test_source, options, base_dir)
+    if set(test.columns) != set(table.columns):
+        odd = sorted(set(test.columns) ^ set(table.columns))
+        raise DataError(
+            "the test source has other columns", where=options.test_source, given=shown(odd),
+            rule=f"the columns of {options.source}", remedy="bring the same columns in both",
+        )
+    columns = {}
+    for name, values in table.columns.items():
+        try:
+            columns[name] = pa.chunked_array([*values.chunks, *test.columns[name].cast(values.type).chunks])
+        except pa.ArrowException as error:
+            raise DataError(
+                f"column `{name}` of the test source has another type", where=options.test_source,
+                given=str(error)[:100], rule=f"{values.type}, as in {options.source}",
+            ) from None
+    first = table.rows
+    places = [table.place(row) for row in range(first)] + [test.place(row) for row in range(test.rows)]
+    return replace(
+        table, columns=columns, notes=(*table.notes, *test.notes), line_of=None, places=places,
+        sealed=np.arange(first + test.rows) >= first,
+    )
 
 
 def load_table(source: str, options: Data, base_dir: Path) -> Table:
@@ -65,8 +101,12 @@ def load_table(source: str, options: Data, base_dir: Path) -> Table:
 
 def _from_file(source: str, options: Data, base_dir: Path) -> Table:
     path = Path(source) if Path(source).is_absolute() else base_dir / source
+    if path.is_dir():
+        return read_images(path, source, options)
     content = _read_plain_file(path, source, options.max_bytes)
     start = content[:8]
+    if path.suffix.lower() == ".npz":
+        return read_npz(content, source, options.max_bytes)
     foreign = next((kind for mark, kind in _FOREIGN.items() if start.startswith(mark)), None)
     if foreign:
         raise DataError(
@@ -76,6 +116,8 @@ def _from_file(source: str, options: Data, base_dir: Path) -> Table:
     if start.startswith(_SECRET_PARQUET) or content.endswith(_SECRET_PARQUET):
         raise DataError("the Parquet file is encrypted", where=source, remedy="write it without encryption")
     suffix = path.suffix.lower()
+    if suffix == ".ts":
+        return read_ts(content, source)
     if start.startswith(_PARQUET):
         _check_suffix(source, suffix, "Parquet", (".parquet", ".pq"))
         return read_parquet(content, source, options.max_bytes, free_memory())

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -48,6 +49,9 @@ class Table:
         notes: what the reader noticed.
         line_of: row (0-based) -> line of the file (1-based); None where there are no lines.
         target: the column a bundled data set wants predicted, or None.
+        kinds: column -> kind, where the reader knows it: series, image.
+        sealed: True for rows that came from the study's `test_source`, bool [N]; None without one.
+        places: where each row came from, in place of its number; empty where there are only numbers.
     """
 
     columns: Mapping[str, pa.ChunkedArray]
@@ -58,6 +62,9 @@ class Table:
     notes: tuple[DataWarning, ...] = ()
     line_of: Callable[[int], int] | None = None
     target: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    places: Sequence[str] = ()
+    sealed: npt.NDArray[np.bool_] | None = None
 
     @property
     def rows(self) -> int:
@@ -66,6 +73,8 @@ class Table:
 
     def place(self, row: int) -> str:
         """Where a person finds row `row` (0-based): `a.csv, line 18`, or `a.parquet, row 17`, from 1."""
+        if self.places:
+            return self.places[row]
         spot = f"row {row + 1}" if self.line_of is None else f"line {self.line_of(row)}"
         return f"{self.name}, {spot}"
 

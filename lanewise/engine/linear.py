@@ -25,12 +25,12 @@ class LaneLinear(nn.Module):
         if not _functorch.is_batchedtensor(x) or not _functorch.is_batchedtensor(self.weight):
             return F.linear(x, self.weight, self.bias)
         level = _functorch.maybe_get_level(x)
-        x_K, weight, bias = (_stacked(t) for t in (x, self.weight, self.bias))
+        x_K, weight, bias = (stacked(t) for t in (x, self.weight, self.bias))
         rows = x_K.reshape(x_K.shape[0], -1, x_K.shape[-1])
         out = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
         return _functorch._add_batch_dim(out.view(*x_K.shape[:-1], out.shape[-1]), 0, level)
 
 
-def _stacked(x: torch.Tensor) -> torch.Tensor:
+def stacked(x: torch.Tensor) -> torch.Tensor:
     """The lanes of a batched tensor, [K, ...]."""
     return _functorch.get_unwrapped(x).movedim(_functorch.maybe_get_bdim(x), 0)

@@ -21,6 +21,8 @@ from lanewise.engine.state import OPTIMIZER, LaneState
 
 _MASK_BYTES = 2**22  # of dropout draws held at once for one lane
 _EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
+_EVAL_NUMBERS = 2**18  # of one evaluation batch of one lane that is no table: behind them are many more
+_TOKEN_NUMBERS = 64  # what a token counts for: it becomes a vector
 _EVAL_ALIGN = 64  # evaluation batches are padded to whole vectors
 
 
@@ -156,12 +158,23 @@ class Masks:
 def valid_batches(splits: Sequence[SplitTensors]) -> Iterator[list[torch.Tensor]]:
     """Each lane's validation inputs in batches, each [K, B, ...]; shorter splits are padded with their first row."""
     longest = max(len(s.valid_target) for s in splits)
-    for start in range(0, longest, _EVAL_ROWS):
-        size = min(_EVAL_ROWS, -(-(longest - start) // _EVAL_ALIGN) * _EVAL_ALIGN)
+    most = _evaluated_at_once(splits[0].valid)
+    for start in range(0, longest, most):
+        size = min(most, -(-(longest - start) // _EVAL_ALIGN) * _EVAL_ALIGN)
         yield [
             torch.stack([window(s.valid[i], start, size) for s in splits])
             for i in range(len(splits[0].valid))
         ]
+
+
+def _evaluated_at_once(inputs: Sequence[torch.Tensor]) -> int:
+    """Rows of an evaluation batch; depends on the shape of a row only, as bits must not depend on the lanes."""
+    x = inputs[0]
+    tokens = len(inputs) == 1 and not x.is_floating_point()
+    if x.dim() == 2 and not tokens:
+        return _EVAL_ROWS
+    numbers = math.prod(x.shape[1:]) * (_TOKEN_NUMBERS if tokens else 1)
+    return min(_EVAL_ROWS, max(1, _EVAL_NUMBERS // numbers // _EVAL_ALIGN) * _EVAL_ALIGN)
 
 
 def window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:

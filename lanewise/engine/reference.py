@@ -23,16 +23,18 @@ from lanewise.engine.schedules import Plateau, factors
 
 
 class _DrawnDropout(nn.Module):
-    """nn.Dropout whose decisions come from the lane's stream, in the order of the calls."""
+    """nn.Dropout, or that of whole channels, whose decisions come from the lane's stream, in the order of the calls."""
 
-    def __init__(self, rate: float, streams: list[MaskStream]) -> None:
+    def __init__(self, rate: float, channelwise: bool, streams: list[MaskStream]) -> None:
         super().__init__()
-        self._rate, self._streams = rate, streams
+        self._rate, self._channelwise, self._streams = rate, channelwise, streams
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or not self._streams:
             return x
-        bits = self._streams[0].draw(1, -(-x.numel() // 4) * 4)[0, : x.numel()].view(x.shape)
+        shape = x.shape[:2] + (1,) * (x.dim() - 2) if self._channelwise else x.shape
+        drawn = math.prod(shape)
+        bits = self._streams[0].draw(1, -(-drawn // 4) * 4)[0, :drawn].view(shape)
         return x * (bits >= keep_threshold(self._rate)) / (1 - self._rate)
 
 
@@ -71,8 +73,9 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
     module = copy.deepcopy(lane.module)
     for owner in list(module.modules()):
         for name, child in list(owner.named_children()):
-            if isinstance(child, nn.Dropout):
-                setattr(owner, name, _DrawnDropout(child.p, streams))
+            if isinstance(child, (nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
+                channelwise = not isinstance(child, nn.Dropout)
+                setattr(owner, name, _DrawnDropout(child.p, channelwise, streams))
     optimizer = _optimizer(module, lane.config)
     rows = len(split.train_target)
     batch = min(lane.batch, rows)

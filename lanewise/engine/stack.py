@@ -1,10 +1,10 @@
 """K copies of one network as one function of stacked tensors; used by pool, needs torch only.
 
 The network is a plain nn.Module written for one trial. Its parameters become slices of one flat [K, P]
-buffer, its forward runs under torch.func.vmap. Three kinds of layers are exchanged in a copy of the
+buffer, its forward runs under torch.func.vmap. Four kinds of layers are exchanged in a copy of the
 module: dropout takes its mask from the lane's own random stream, batch normalisation returns its new
-running statistics instead of writing them in place, which vmap cannot do, and dense layers get a faster
-rule.
+running statistics instead of writing them in place, which vmap cannot do, dense layers and convolutions
+get a faster rule.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
+from lanewise.engine.convolution import LaneConvolution
 from lanewise.engine.linear import LaneLinear
 
 _ALIGN = 64  # a row is a whole number of vectors, so a lane's bits do not depend on where its row starts
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -102,6 +104,8 @@ def _swap(module: nn.Module) -> nn.Module:
         return _LaneBatchNorm(module)
     if type(module) is nn.Linear and module.bias is not None:
         return LaneLinear(module)
+    if type(module) in _CONVOLUTIONS and module.padding_mode == "zeros":
+        return LaneConvolution(module)  # type: ignore[arg-type]  # one of the three
     if isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.SyncBatchNorm)):
         raise NotStackableError(f"{type(module).__name__} has no form for lanes")
     return module

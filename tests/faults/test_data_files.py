@@ -290,13 +290,13 @@ def test_E16_preprocessing_is_fitted_inside_the_fold(monkeypatch: pytest.MonkeyP
     from lanewise.data import dataset as module
 
     seen = []
-    fit = module.fit_preprocessor
+    fit = module.fit_inputs
 
     def spy(frame: pd.DataFrame, *rest: Any) -> object:
         seen.append(frame["x"].to_numpy().copy())
         return fit(frame, *rest)
 
-    monkeypatch.setattr(module, "fit_preprocessor", spy)
+    monkeypatch.setattr(module, "fit_inputs", spy)
     dataset = run(rows(60)).dataset
     assert seen == []  # prepare itself fits nothing
     for split in [dataset.holdout, *dataset.folds(4, 2, 0)]:
@@ -499,7 +499,7 @@ def test_E23_what_is_no_file_is_refused_at_once(here: Path, kind: str) -> None:
         prepare(Study.model_validate({"name": "t", "data": {"source": "source", "target": "y"}}))
     assert time.monotonic() - started < 2
     expected = {
-        "directory": "a directory", "fifo": "a pipe", "/dev/zero": "a device", "loop": "symbolic links",
+        "directory": "the folder has no images", "fifo": "a pipe", "/dev/zero": "a device", "loop": "symbolic links",
         "missing": "does not exist", "socket": "cannot be opened",
     }[kind]
     assert expected in str(caught.value)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from lanewise.baselines import BASELINES, baseline_prediction
+from lanewise.baselines import BASELINES, as_table, baseline_names, baseline_prediction
+from lanewise.data import Arrays, Layout
 
 CARDINALITIES = (4, 3)
 
@@ -39,6 +40,10 @@ def table(classes, n=400, seed=0, numbers=3, codes=2):
     )  # fmt: skip
 
 
+def layout(cardinalities):
+    return Layout((), (), cardinalities)
+
+
 def changed(arrays, **fields):
     return SimpleNamespace(**{**vars(arrays), **fields})
 
@@ -48,7 +53,7 @@ def test_classes_get_probabilities_and_a_ranking_of_models(classes):
     arrays = table(classes)
     hits = {}
     for name in BASELINES:
-        found = baseline_prediction(name, arrays, CARDINALITIES, classes, seed=1)
+        found = baseline_prediction(name, arrays, layout(CARDINALITIES), classes, seed=1)
         assert found.shape == (100, classes) and found.dtype == np.float64
         np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
         hits[name] = np.mean(found.argmax(1) == arrays.y_valid)
@@ -57,7 +62,7 @@ def test_classes_get_probabilities_and_a_ranking_of_models(classes):
 
 def test_the_dummy_knows_the_training_shares_only():
     arrays = table(3)
-    found = baseline_prediction("dummy", arrays, CARDINALITIES, 3, seed=1)
+    found = baseline_prediction("dummy", arrays, layout(CARDINALITIES), 3, seed=1)
     np.testing.assert_allclose(found, np.tile(np.bincount(arrays.y_train) / 300, (100, 1)))
 
 
@@ -65,7 +70,7 @@ def test_regression_is_in_the_target_s_unit():
     arrays = table(0)
     actual = arrays.y_valid.astype(np.float64) * 7 + 40
     dummy, linear, boosting = (
-        baseline_prediction(name, arrays, CARDINALITIES, 0, seed=1) for name in BASELINES
+        baseline_prediction(name, arrays, layout(CARDINALITIES), 0, seed=1) for name in BASELINES
     )
     np.testing.assert_allclose(dummy, arrays.y_train.astype(np.float64).mean() * 7 + 40, rtol=1e-6)
     for found in (linear, boosting):
@@ -79,7 +84,7 @@ def test_linear_equals_ridge_on_a_design_made_by_hand():
     codes = np.vstack([arrays.x_cat_train, arrays.x_cat_valid])
     design = np.hstack([x, np.eye(4)[codes[:, 0]], np.eye(3)[codes[:, 1]]])
     expected = Ridge(alpha=1.0).fit(design[:300], arrays.y_train).predict(design[300:]) * 7 + 40
-    found = baseline_prediction("linear", arrays, CARDINALITIES, 0, seed=1)
+    found = baseline_prediction("linear", arrays, layout(CARDINALITIES), 0, seed=1)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -87,16 +92,16 @@ def test_linear_equals_ridge_on_a_design_made_by_hand():
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_bits_hold_still_and_the_validation_target_is_not_seen(name, classes):
     arrays = table(classes, n=3000)  # enough rows for boosting to stop early on rows it draws itself
-    one = baseline_prediction(name, arrays, CARDINALITIES, classes, seed=5)
+    one = baseline_prediction(name, arrays, layout(CARDINALITIES), classes, seed=5)
     blind = changed(arrays, y_valid=np.full_like(arrays.y_valid, -1))
-    assert np.array_equal(one, baseline_prediction(name, blind, CARDINALITIES, classes, seed=5))
+    assert np.array_equal(one, baseline_prediction(name, blind, layout(CARDINALITIES), classes, seed=5))
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_class_missing_from_the_training_rows_has_probability_zero(name):
     arrays = table(3)
     arrays = changed(arrays, y_train=np.where(arrays.y_train == 1, 2, arrays.y_train))
-    found = baseline_prediction(name, arrays, CARDINALITIES, 3, seed=1)
+    found = baseline_prediction(name, arrays, layout(CARDINALITIES), 3, seed=1)
     assert found.shape == (100, 3) and (found[:, 1] == 0).all()
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
@@ -105,7 +110,7 @@ def test_a_class_missing_from_the_training_rows_has_probability_zero(name):
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (0, 0)])
 def test_tables_without_numbers_or_categories(name, shape):
     arrays = table(2, numbers=shape[0], codes=shape[1])
-    found = baseline_prediction(name, arrays, CARDINALITIES[: shape[1]], 2, seed=1)
+    found = baseline_prediction(name, arrays, layout(CARDINALITIES[: shape[1]]), 2, seed=1)
     assert found.shape == (100, 2) and np.isfinite(found).all()
 
 
@@ -115,12 +120,12 @@ def test_one_class_a_rare_class_and_few_rows(name):
         warnings.simplefilter("error")
         arrays = table(2)
         single = changed(arrays, y_train=np.ones_like(arrays.y_train))
-        found = baseline_prediction(name, single, CARDINALITIES, 2, seed=1)
+        found = baseline_prediction(name, single, layout(CARDINALITIES), 2, seed=1)
         np.testing.assert_array_equal(found, np.tile([0.0, 1.0], (100, 1)))
         large = table(3, n=4000)
         rare = changed(large, y_train=np.where(np.arange(3000) == 7, 2, large.y_train % 2))
-        assert np.isfinite(baseline_prediction(name, rare, CARDINALITIES, 3, seed=1)).all()
-        assert np.isfinite(baseline_prediction(name, table(2, n=12), CARDINALITIES, 2, seed=1)).all()
+        assert np.isfinite(baseline_prediction(name, rare, layout(CARDINALITIES), 3, seed=1)).all()
+        assert np.isfinite(baseline_prediction(name, table(2, n=12), layout(CARDINALITIES), 2, seed=1)).all()
 
 
 def test_wide_categories_are_no_trouble():
@@ -128,20 +133,20 @@ def test_wide_categories_are_no_trouble():
     codes = np.random.default_rng(0).integers(1000, size=(400, 1))
     arrays = changed(arrays, x_cat_train=codes[:300], x_cat_valid=codes[300:])
     for name in BASELINES:
-        assert np.isfinite(baseline_prediction(name, arrays, (1000,), 2, seed=1)).all()
+        assert np.isfinite(baseline_prediction(name, arrays, layout((1000,)), 2, seed=1)).all()
 
 
 def test_a_fold_of_a_large_table_takes_seconds():
     arrays = table(7, n=20_000)
     start = time.perf_counter()
     for name in BASELINES:
-        baseline_prediction(name, arrays, CARDINALITIES, 7, seed=1)
+        baseline_prediction(name, arrays, layout(CARDINALITIES), 7, seed=1)
     assert time.perf_counter() - start < 30  # about 2 s on one idle core
 
 
 def test_an_unknown_baseline_is_a_key_error():
     with pytest.raises(KeyError):
-        baseline_prediction("magic", table(2), CARDINALITIES, 2, seed=1)
+        baseline_prediction("magic", table(2), layout(CARDINALITIES), 2, seed=1)
 
 
 def test_fits_run_on_one_thread_and_leave_the_process_as_it_was(monkeypatch):
@@ -154,6 +159,36 @@ def test_fits_run_on_one_thread_and_leave_the_process_as_it_was(monkeypatch):
     monkeypatch.setitem(BASELINES, "dummy", lambda problem: inside.extend(threads()))
     with threadpool_limits(2):
         before = threads()
-        baseline_prediction("dummy", table(2), CARDINALITIES, 2, seed=1)
+        baseline_prediction("dummy", table(2), layout(CARDINALITIES), 2, seed=1)
         assert threads() == before and 2 in before
     assert inside and set(inside) == {1}
+
+
+def test_images_and_series_are_fitted_as_one_column_per_number():
+    arrays = table(3, codes=0, numbers=6)
+    shaped = changed(
+        arrays, x_num_train=arrays.x_num_train.reshape(-1, 1, 2, 3), x_num_valid=arrays.x_num_valid.reshape(-1, 1, 2, 3)
+    )
+    image = Layout((), (), (), "image", (1, 2, 3))
+    for name in baseline_names(image):
+        np.testing.assert_array_equal(
+            baseline_prediction(name, Arrays(**vars(shaped)), image, 3, seed=1),
+            baseline_prediction(name, arrays, layout(()), 3, seed=1),
+        )
+    assert "gradient_boosting" in baseline_names(image)
+    assert baseline_names(Layout((), (), (), "image", (1, 28, 28))) == ("dummy", "linear")
+
+
+def test_texts_are_fitted_on_the_tokens_that_are_there():
+    text = Layout((), (), (), "text", (4,), 6)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 6, size=(400, 4))
+    y = (codes == 5).any(1).astype(np.int64)
+    arrays = changed(
+        table(2), x_num_train=np.zeros((300, 0), np.float32), x_num_valid=np.zeros((100, 0), np.float32),
+        x_cat_train=codes[:300], x_cat_valid=codes[300:], y_train=y[:300], y_valid=y[300:],
+    )  # fmt: skip
+    assert as_table(arrays, text) is arrays
+    found = baseline_prediction("linear", arrays, text, 2, seed=1)
+    assert (found.argmax(1) == y[300:]).all()
+    assert baseline_names(text) == ("dummy", "linear")

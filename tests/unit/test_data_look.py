@@ -162,6 +162,6 @@ def test_a_look_is_plain_data() -> None:
 def test_a_large_table_gets_larger_batches_and_fewer_folds(rows: int, batch: int | None) -> None:
     from lanewise.data.look import _pace
 
-    lines = _pace(rows)
+    lines = _pace(rows, "table")
     assert (f"  batch_size: {batch}" in "\n".join(lines)) == (batch is not None)
     assert ("  repeats: 1  # large folds vary little" in lines) == (rows > 10_000)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lanewise.data import Layout
 from lanewise.errors import SearchError
 from lanewise.evaluate import (
     Candidate,
@@ -40,7 +41,7 @@ class ToyData:
         self.task = {0: "regression", 2: "binary"}.get(classes, "multiclass")
         self.classes = tuple("abcdefg"[:classes])
         self.metric = metric
-        self.layout = SimpleNamespace(cardinalities=())
+        self.layout = Layout((), (), ())
         rows = np.arange(n)
         self.splits = [
             SimpleNamespace(name=f"fold {j}", train=rows[rows % FOLDS != j], valid=rows[rows % FOLDS == j])

@@ -21,6 +21,9 @@ class Columns:
     numeric: tuple[str, ...] = ("a", "b", "c")
     categorical: tuple[str, ...] = ("k", "m")
     cardinalities: tuple[int, ...] = (4, 3)
+    kind: str = "table"
+    shape: tuple[int, ...] = ()
+    tokens: int = 0
 
 
 LAYOUT = Columns()
