@@ -96,8 +96,9 @@ def look(source: str | Path, target: str | None = None) -> Look:
         ModelError: The source is a function of the user that fails.
     """
     name, test = parts_of(str(source))
-    known = {"source": name, "test_source": test}
-    options = Data(target=target, **known) if target is not None else Data.model_construct(**known)
+    options = Data.model_construct(source=name, test_source=test)  # without a target: the source may name one
+    if target is not None:
+        options = Data(source=name, test_source=test, target=target)
     with memory_told(name), placed(name):
         return _look(load_source(options, Path.cwd()), name, target, options)
 
