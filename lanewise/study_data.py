@@ -6,11 +6,39 @@ It reads no rows: data/ does.
 from __future__ import annotations
 
 import codecs
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from lanewise.fields import Int, Real, Section, Text, wrong
+from lanewise.fields import Int, Real, Section, Text, number, wrong
+
+MOST_SIDE = 4096  # pixels of an image as the network sees it
+
+
+def _image_size(value: Any) -> Any:
+    """`28` means `[28, 28]`."""
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    if value is None:
+        return None
+    sides = [number(side) for side in sides]
+    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= MOST_SIDE for side in sides):
+        raise wrong(
+            "this is no size of images", f"[height, width] from 1 to {MOST_SIDE}, or one number for both",
+            "write `image_size: [28, 28]`",
+        )
+    return tuple(sides)
+
+
+ImageSize = Annotated[
+    tuple[int, int] | None,
+    BeforeValidator(_image_size),
+    WithJsonSchema({
+        "anyOf": [
+            {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+            {"type": "integer", "minimum": 1, "maximum": MOST_SIDE}, {"type": "null"},
+        ]
+    }),
+]  # fmt: skip
 
 
 class Data(Section):
@@ -91,13 +119,22 @@ class Data(Section):
     text_min_count: Int = Field(
         default=2, ge=1, description="How often a token must occur in the training rows to have its own code."
     )
-    image_size: Int | None = Field(
-        default=None, ge=1, le=4096,
-        description="Height and width to which images are resampled; empty: their own where all are equal, else the "
-        "median, at most 64.",
+    image_paths: Text | None = Field(
+        default=None,
+        description="Column of a table that holds paths to image files, relative to the table's folder and inside it.",
+    )
+    image_size: ImageSize = Field(
+        default=None,
+        description="[height, width] that every image gets, or one number for both; empty: their own where all are "
+        "equal, else their median with at most 64 on the longer side.",
+        examples=[[28, 28], 64],
     )
     image_mode: Literal["auto", "grey", "rgb"] = Field(
         default="auto", description="Channels of images; auto: grey where all are grey."
+    )
+    image_resize: Literal["stretch", "crop", "pad"] = Field(
+        default="stretch",
+        description="How another size is reached: stretched to it, its middle cut out, or with black borders.",
     )
     max_broken: Real = Field(
         default=0.0, ge=0, lt=1, description="Share of the images that may be broken; they are left out and listed."

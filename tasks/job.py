@@ -21,6 +21,7 @@ from lanewise.fault_points import fault
 from lanewise.owner import hold
 from lanewise.study import Study, load_study
 from tasks.ingredients import ingredients
+from tasks.progress import Event, say
 from tasks.stages import StageStore, code_version, digest
 from tasks.study_record import PIPELINE as PIPELINE  # stages read it here
 from tasks.study_record import STUDY_RECORD, records_folder, study_folder, to_text
@@ -108,7 +109,10 @@ class Workshop:
         """Development rows and seal; the same source and study give the same ones each time."""
         from lanewise.data import prepare
 
-        return prepare(self.study)
+        def decoded(done: int, total: int) -> None:
+            say(Event("prepare", "working", f"{done:,} of {total:,} images decoded", done, total))
+
+        return prepare(self.study, decoded)
 
     @cached_property
     def tracker(self) -> Tracker:

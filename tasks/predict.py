@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from lanewise import registry, tracking
-from lanewise.data import safe_csv
-from lanewise.data.inference import infer_types
-from lanewise.data.sources import load_table
-from lanewise.study import Data
+from lanewise.data import read_new_rows, safe_csv
 
 
 def predict_file(model: str, source: Path, tracking_uri: str | None = None) -> str:
@@ -17,11 +13,12 @@ def predict_file(model: str, source: Path, tracking_uri: str | None = None) -> s
 
     Args:
         model: `NAME@champion`, `NAME/VERSION`, an address `models:/...`, or the folder of a stored model.
-        source: A file like the one the study was made from; the target is not needed.
+        source: A file like the one the study was made from, the target not needed; for images also a folder or one
+            image.
         tracking_uri: Where it is registered; by default MLFLOW_TRACKING_URI, else the study file's default.
 
     Returns:
-        CSV: `prediction`, and for classes the probability of each.
+        CSV: for images of a folder or an index their paths; `prediction`, and for classes the probability of each.
 
     Raises:
         TrackingError: There is no such model, or it was changed.
@@ -31,10 +28,8 @@ def predict_file(model: str, source: Path, tracking_uri: str | None = None) -> s
     fitted = registry.load(
         address, search_path=[Path.cwd()], fetch=lambda uri: tracking.fetch(uri, tracking_uri)
     )
-    table = load_table(str(source), Data.model_construct(source=str(source)), Path.cwd())
-    columns = fitted.preprocessor.columns
-    kinds = columns.kinds
-    used = {name: values for name, values in table.columns.items() if name in kinds}
-    types = {name: kinds[name] for name in used}
-    typed = infer_types(replace(table, columns=used), types, formats=columns.date_formats)
-    return safe_csv(fitted.predict(typed.frame))
+    rows, names = read_new_rows(source, fitted.preprocessor.columns)
+    told = fitted.predict(rows)
+    if names:
+        told.insert(0, "image", names)
+    return safe_csv(told)

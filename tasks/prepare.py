@@ -19,11 +19,15 @@ from tasks.stages import file_digest
 
 
 def source_digest(shop: Workshop) -> str:
-    """What the source holds, without parsing it where it is a file.
+    """What the source holds, without parsing it where it is one file.
 
-    A function of the user may return something else each time, so it is called and its rows are compared.
+    A function of the user may return something else each time, so it is called and its rows are compared; so are the
+    rows of a source that leads to more files: a folder, a test source, an index of images.
     """
-    source = shop.study.data.source
+    data = shop.study.data
+    source = data.source
+    if data.test_source is not None or data.image_paths is not None:
+        return shop.prepared.dataset.fingerprint
     if source.startswith("sklearn:"):
         return f"{source} of scikit-learn {version('scikit-learn')}"
     path = shop.study.base_dir / source

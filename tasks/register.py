@@ -16,6 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lanewise import registry, tracking
+from lanewise.data import portable
 from lanewise.errors import LanewiseError, ModelError, SearchError, TrackingError
 from lanewise.fault_points import fault
 from lanewise.fitted import FittedModel
@@ -59,7 +60,7 @@ def refit_and_test(job: Job, prepared: StageResult, evaluated: StageResult) -> M
         seed=study.seed,
     )
     folder = shop.home / "models" / f"{study.name}-{fitted.frozen()[:16]}"
-    example = dataset.frame.head(registry.EXAMPLE_ROWS)
+    example = portable(dataset.frame.head(registry.EXAMPLE_ROWS), dataset.columns)
     manifest = registry.save(
         fitted.to_parts(), folder, example, fitted.predict(example), search_path=shop.user_code
     )

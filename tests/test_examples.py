@@ -56,6 +56,8 @@ def examples(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("file", [path.name for path in STUDIES])
 def test_an_example_runs_to_a_verdict_and_a_model(file: str, lanewise: Lanewise, examples: Path) -> None:
     here, study = examples.parent, load_study(examples / file)
+    if study.data.source.startswith("shapes/"):
+        runpy.run_path(str(examples / "shapes.py"))["write"](examples / "shapes")
     ran = lanewise("run", f"examples/{file}", *small())
     assert ran.returncode == 0, ran.stderr
     assert [stage for stage in STAGES if f" {stage}: " in ran.stderr] == list(STAGES)
@@ -90,6 +92,15 @@ def test_an_example_runs_to_a_verdict_and_a_model(file: str, lanewise: Lanewise,
         table = pd.read_csv(here / "told.csv")
         assert list(table.columns) == ["prediction", "probability_no", "probability_yes"]
         assert len(table) == 7 and table.prediction.isin(["no", "yes"]).all()
+
+
+    if study.data.source.startswith("shapes/"):
+        told = lanewise("predict", f"{study.model_name}@{aliases[0][0]}", "examples/shapes/test", "-o", "told.csv")
+        assert told.returncode == 0, told.stderr
+        table = pd.read_csv(here / "told.csv")
+        assert list(table.columns[:2]) == ["image", "prediction"] and len(table) == 60
+        assert {image.split("/")[0] for image in table.image} == {"circle", "square", "triangle"}
+        assert set(table.prediction) <= {"circle", "square", "triangle"}
 
 
 def test_every_example_is_in_the_list() -> None:

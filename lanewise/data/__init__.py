@@ -7,8 +7,10 @@ Reading order: `prepare` (the whole stage), `sources`, `inference`, `target`, `s
 from lanewise.data.columns import Columns, Layout
 from lanewise.data.dataset import Arrays, Dataset
 from lanewise.data.export import safe_csv
+from lanewise.data.images import portable
 from lanewise.data.inputs import Fitted, read_fitted
 from lanewise.data.look import ColumnNote, Look, look, write_study
+from lanewise.data.new_rows import read_new_rows
 from lanewise.data.prepare import DatasetRef, Prepared, prepare
 from lanewise.data.preprocessing import Preprocessor, one_hot
 from lanewise.data.seal import Seal
@@ -17,6 +19,6 @@ from lanewise.data.table import DataWarning
 
 __all__ = [
     "prepare", "Prepared", "Dataset", "DatasetRef", "Arrays", "Split", "Layout", "Columns", "Preprocessor", "Fitted",
-    "read_fitted",
+    "read_fitted", "read_new_rows", "portable",
     "one_hot", "Seal", "DataWarning", "look", "Look", "ColumnNote", "write_study", "safe_csv",
 ]

@@ -1,133 +1,157 @@
-"""Reads a folder of images, one folder a class; called by `sources`.
+"""Finds image files: in a folder with a folder for each class, or by the paths of an index; before `image_reading`.
 
-Every file is decoded once before anything else happens, so that a broken one is named before training and not in its
-third epoch. Files whose names begin with a dot, and what is no image by its name, are left out and counted.
+What is no image by its name, and names that begin with a dot, are left out and counted. Nothing outside the folder is
+read: a link that leads out of it is refused. It opens no image.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
-from lanewise.data.images import encode, opened, pictures
-from lanewise.data.memory import check_memory, free_memory
-from lanewise.data.series_files import LABEL
-from lanewise.data.table import DataWarning, Table, shown
+from lanewise.data.image_decoding import SUFFIXES
+from lanewise.data.table import shown
 from lanewise.errors import DataError
-from lanewise.study import Data
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-_NAMED = 20  # broken files in a message
+_SYSTEM = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # what systems leave beside images, beside .DS_Store
 
 
-def read_images(root: Path, name: str, options: Data) -> Table:
-    """The images of a folder: column `image`, and `class` where they lie in folders, named by the folder.
+@dataclass(frozen=True)
+class ImageFiles:
+    """Files of images.
+
+    Attributes:
+        paths: in the order of the rows.
+        names: as messages show them, relative to the folder.
+        labels: class of each; empty where there are none.
+        left_out: what was left out -> how many.
+    """
+
+    paths: Sequence[Path]
+    names: Sequence[str]
+    labels: Sequence[str] = ()
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def files_of_folder(root: Path, name: str, *, labelled: bool = True) -> ImageFiles:
+    """All images of a folder, in the order of their paths.
 
     Args:
         root: the folder.
         name: shown in messages.
-        options: its limits and `max_broken`.
+        labelled: whether each folder in it is a class; images in folders below that are of the same class. False takes
+            all images, as a prediction does.
 
     Raises:
-        DataError: No image; broken images beyond the declared share, each with its path and reason; a link that leads
-            out of the folder; images beside class folders.
+        DataError: No image; a class without one; images beside the class folders; a link that leads out of the folder.
     """
-    files, left_out = _listed(root, name, options.max_bytes)
-    broken: dict[str, str] = {}
-    several: list[str] = []
-    cells: list[str] = []
-    kept: list[Path] = []
-    for path in files:
-        content = path.read_bytes()
-        try:
-            image = opened(content)
-        except ValueError as error:
-            broken[_shown(path, root)] = str(error)
-            continue
-        if pictures(image) > 1:
-            several.append(_shown(path, root))
-        cells.append(encode(content))
-        kept.append(path)
-    _check_broken(broken, len(files), name, options.max_broken)
-    notes = [DataWarning("files_left_out", f"{count:,} {what} left out") for what, count in left_out.items()]
-    if broken:
-        notes.append(DataWarning("broken_images", f"{len(broken):,} of {len(files):,} left out: {_listing(broken)}"))
-    if several:
-        said = f"{len(several):,} files have several pictures, of which the first counts: {shown(several)}"
-        notes.append(DataWarning("several_pictures", said))
-    columns = {"image": cells}
-    flat = all(path.parent == root for path in kept)
-    if not flat:
-        columns[LABEL] = [_printable(path.relative_to(root).parts[0]) for path in kept]
-    return Table(
-        {key: pa.chunked_array([pa.array(values, pa.large_string())]) for key, values in columns.items()}, name,
-        is_text=True, settings={"format": "images"}, notes=tuple(notes), target=None if flat else LABEL,
-        kinds={"image": "image"}, places=tuple(f"{name}, {_shown(path, root)}" for path in kept),
-    )
+    found, left_out = _walk(root)
+    if not found:
+        raise DataError(
+            "the folder has no images", where=name, rule=f"files named {', '.join(SUFFIXES)}",
+            remedy="name the folder that holds the class folders",
+        )
+    names = [printable(str(path.relative_to(root))) for path in found]
+    if not labelled:
+        return ImageFiles(found, names, (), left_out)
+    loose = [path.name for path in found if path.parent == root]
+    if loose:
+        raise DataError(
+            "images lie beside the class folders", where=name, given=shown([printable(one) for one in loose]),
+            rule="every image lies in the folder of its class",
+            remedy="move them into class folders, or name an index file (CSV) with a column of paths and one of labels",
+        )
+    labels = [printable(path.relative_to(root).parts[0]) for path in found]
+    _check_classes(root, name, set(labels))
+    deeper = sum(len(path.relative_to(root).parts) > 2 for path in found)
+    if deeper:
+        left_out["images in folders inside a class folder, taken as of that class"] = deeper
+    return ImageFiles(found, names, labels, left_out)
 
 
-def _listed(root: Path, name: str, limit: int) -> tuple[list[Path], Counter[str]]:
-    """The images' paths in order, and how many other files there are."""
-    files: list[Path] = []
+def files_of_index(root: Path, cells: Sequence[str | None], places: Sequence[str]) -> ImageFiles:
+    """The files an index names.
+
+    Args:
+        root: folder of the index, from which relative paths start.
+        cells: the path of each row.
+        places: where each row stands, for messages.
+
+    Raises:
+        DataError: A row without a path, or one that leads out of the folder.
+    """
+    inside, paths = root.resolve(), []
+    for cell, place in zip(cells, places, strict=True):
+        if not cell:
+            raise DataError("a row names no image", where=place, rule="every row has a path", remedy="remove the row")
+        path = root / cell
+        if not _resolved(path).is_relative_to(inside):
+            raise _leads_out(place, cell)
+        paths.append(path)
+    return ImageFiles(paths, [printable(str(cell)) for cell in cells])
+
+
+def printable(text: str) -> str:
+    """A name whose bytes are no UTF-8, with those bytes as hexadecimal numbers."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def _walk(root: Path) -> tuple[list[Path], Counter[str]]:
+    found: list[Path] = []
     left_out: Counter[str] = Counter()
     inside = root.resolve()
     for folder, folders, names in os.walk(root):
-        left_out["hidden folders"] += sum(one.startswith(".") for one in folders)
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        kept = sorted(one for one in folders if not _hidden(one))
+        left_out["hidden folders"] += len(folders) - len(kept)
+        folders[:] = kept
+        for one in [*kept, *sorted(names)]:
+            path = Path(folder, one)
+            if path.is_symlink() and not _hidden(one) and not _resolved(path).is_relative_to(inside):
+                raise _leads_out(printable(str(path.relative_to(root))), str(_resolved(path)))
+        left_out["links to folders"] += sum(Path(folder, one).is_symlink() for one in kept)
         for one in sorted(names):
-            path = Path(folder) / one
-            if one.startswith("."):
+            if _hidden(one):
                 left_out["hidden files"] += 1
-            elif path.suffix.lower() not in SUFFIXES:
+            elif Path(one).suffix.lower() not in SUFFIXES:
                 left_out["files that are no images by their name"] += 1
             else:
-                if not path.resolve().is_relative_to(inside):
-                    raise DataError(
-                        "a link leads out of the folder", where=_shown(path, root), given=str(path.resolve())[:200],
-                        rule="images lie inside the folder", remedy="copy the file, or remove the link",
-                    )
-                files.append(path)
-    if not files:
-        raise DataError(
-            "the folder has no images", where=name,
-            rule=f"files named {', '.join(SUFFIXES)}, in a folder for each class",
-            remedy="name the folder that holds the class folders",
-        )
-    loose = [path for path in files if path.parent == root]
-    if loose and len(loose) < len(files):
-        raise DataError(
-            "images lie beside the class folders", where=name, given=shown([path.name for path in loose]),
-            rule="every image lies in the folder of its class", remedy="move them into a class folder",
-        )
-    size = sum(path.stat().st_size for path in files)
-    if size > limit:
-        raise DataError("the images are larger than the limit", where=name, given=f"{size:,} bytes",
-                        rule=f"at most {limit:,} bytes", remedy="raise `data: max_bytes:`, or use fewer")  # fmt: skip
-    check_memory(name, size, 0, free_memory())
-    return files, Counter({what: count for what, count in left_out.items() if count})
+                found.append(Path(folder, one))
+    return sorted(found), Counter({what: count for what, count in left_out.items() if count})
 
 
-def _check_broken(broken: dict[str, str], files: int, name: str, share: float) -> None:
-    if len(broken) > share * files:
-        given = f"{len(broken):,} of {files:,}: {_listing(broken)}"
+def _check_classes(root: Path, name: str, labels: set[str]) -> None:
+    folders = [one for one in root.iterdir() if one.is_dir() and not one.is_symlink() and not _hidden(one.name)]
+    empty = sorted({printable(one.name) for one in folders} - labels)
+    if empty:
         raise DataError(
-            "images cannot be read", where=name, given=given,
-            rule=f"at most a share of {share:g} (`data: max_broken:`)" if share else "every image can be read",
-            remedy="repair or remove them, or allow a share of them as `data: max_broken: 0.01`",
+            "class folders without an image", where=name, given=shown(empty), rule="every class has images",
+            remedy="remove the folders, or bring images",
+        )
+    if {label.lower() for label in labels} == {"train", "test"}:
+        raise DataError(
+            "the folder holds the folders train and test, not classes", where=name, given=shown(sorted(labels)),
+            rule="a folder for each class",
+            remedy=f"write `source: {name}/train` and `test_source: {name}/test`; `lanewise init {name}` does",
         )
 
 
-def _listing(broken: dict[str, str]) -> str:
-    return shown([f"{path} ({reason})" for path, reason in broken.items()], _NAMED)
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM
 
 
-def _shown(path: Path, root: Path) -> str:
-    return _printable(str(path.relative_to(root)))
+def _resolved(path: Path) -> Path:
+    """Where a path leads; itself where nobody can say, for example because its name is too long."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a zero byte
+        return Path(os.path.normpath(path))
 
 
-def _printable(text: str) -> str:
-    """A name whose bytes are no UTF-8, with a mark in their place."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _leads_out(place: str, to: str) -> DataError:
+    return DataError(
+        "a path leads out of the folder of the images", where=place, given=printable(to)[:200],
+        rule="images lie inside the folder", remedy="copy the file into it, or remove the entry",
+    )

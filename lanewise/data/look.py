@@ -20,7 +20,7 @@ from lanewise.data.dataset import Dataset
 from lanewise.data.inference import infer_types
 from lanewise.data.memory import memory_told
 from lanewise.data.prepare import build_dataset, first_cuts
-from lanewise.data.proposals import NETWORKS, parts_of, split_column_of, text_column_of
+from lanewise.data.proposals import NETWORKS, image_paths_of, parts_of, split_column_of, text_column_of
 from lanewise.data.rows import read_rows
 from lanewise.data.sources import load_source
 from lanewise.data.table import DataWarning, Table, placed
@@ -59,6 +59,7 @@ class Look:
         infinite: columns with infinite numbers.
         warnings: everything else prepare will say.
         test_source, split_column: where the source itself has test rows.
+        image_paths: column of paths to images.
         kind: table, image, series or text.
         types: column -> type that the study must declare.
     """
@@ -81,6 +82,7 @@ class Look:
     split_column: str | None = None
     kind: str = "table"
     types: Mapping[str, str] = field(default_factory=dict)
+    image_paths: str | None = None
 
 
 def look(source: str | Path, target: str | None = None) -> Look:
@@ -100,7 +102,12 @@ def look(source: str | Path, target: str | None = None) -> Look:
     if target is not None:
         options = Data(source=name, test_source=test, target=target)
     with memory_told(name), placed(name):
-        return _look(load_source(options, Path.cwd()), name, target, options)
+        table = load_source(options, Path.cwd())
+        paths = image_paths_of(table, Path(name).parent, target)
+        if paths is not None:
+            options = options.model_copy(update={"image_paths": paths})
+            table = load_source(options, Path.cwd())
+        return _look(table, name, target, options)
 
 
 def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
@@ -137,6 +144,7 @@ def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
             ) and w.column not in dataset.dropped
         ),
         test_source=options.test_source, split_column=split, kind=dataset.layout.kind, types=types,
+        image_paths=options.image_paths,
     )
 
 
@@ -164,6 +172,7 @@ def write_study(seen: Look) -> str:
         "data:",
         f"  source: {_quoted(seen.source)}{_settings(seen.settings)}",
         *_test_rows(seen),
+        *([f"  image_paths: {_quoted(seen.image_paths)}  # its files are the images"] if seen.image_paths else []),
         f"  target: {_quoted(seen.target)}",
         *(f"  types: {{{_quoted(name)}: {kind}}}" for name, kind in seen.types.items()),
         f"  task: {seen.task}{_comment(seen.task_reason)}",

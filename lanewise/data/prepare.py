@@ -18,6 +18,8 @@ import pandas as pd
 
 from lanewise.data import checks
 from lanewise.data.dataset import Dataset
+from lanewise.data.image_reading import Progress
+from lanewise.data.images import portable
 from lanewise.data.inputs import input_columns, plan_inputs
 from lanewise.data.memory import memory_told
 from lanewise.data.rows import Rows, read_rows
@@ -28,6 +30,8 @@ from lanewise.data.table import Table, fingerprint, placed, shown
 from lanewise.data.target import pick_metric
 from lanewise.errors import DataError
 from lanewise.study import Data, Study
+
+IMAGES = "images"  # folder of decoded images, in the study's home
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ class Prepared:
     ref: DatasetRef
 
 
-def prepare(study: Study) -> Prepared:
+def prepare(study: Study, progress: Progress | None = None) -> Prepared:
     """Do the whole stage. The same study and source give the same rows, fingerprints and seal.
+
+    Args:
+        study: what to prepare.
+        progress: told of every image that was decoded: how many, of how many.
 
     Raises:
         StudyError: The study names a column, metric or split that does not fit.
@@ -70,7 +78,7 @@ def prepare(study: Study) -> Prepared:
     """
     options = study.data
     with memory_told(options.source), placed(options.source):
-        table = load_source(options, study.base_dir)
+        table = load_source(options, study.base_dir, Path(study.tracking.home).absolute() / IMAGES, progress)
         rows = read_rows(table, options, study)
         target, grouping = rows.target, rows.grouping
         metric = pick_metric(target.task, target.values, target.classes, study.search.metric)
@@ -117,7 +125,7 @@ def _seal(study: Study, dataset: Dataset, test: npt.NDArray[np.int64], rows: Row
     home = Path(study.tracking.home).absolute()
     content = [dataset.fingerprint, study.data.model_dump(mode="json"), study.seed]
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    features = rows.frame[list(dataset.columns.names)].iloc[test]
+    features = portable(rows.frame[list(dataset.columns.names)].iloc[test], dataset.columns)
     folder = home / "data" / dataset.fingerprint[:16] / split_fingerprint([test])[:16]
     return write_seal(folder, f"seal-{name}.parquet", features, rows.target.values[test])
 

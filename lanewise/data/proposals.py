@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lanewise.data.image_decoding import SUFFIXES
 from lanewise.data.rows import PARTS
 from lanewise.data.table import Table
 
@@ -43,6 +44,23 @@ def split_column_of(table: Table, target: str | None) -> str | None:
             continue
         different = {str(value).strip().lower() for value in pc.unique(values.drop_null()).to_pylist()[:20]}
         if {"train", "test"} <= different <= set(PARTS):
+            return name
+    return None
+
+
+def image_paths_of(table: Table, folder: Path, target: str | None) -> str | None:
+    """A column of paths to images, of which the first is there.
+
+    Args:
+        table: the source.
+        folder: in which its file lies.
+        target: the column to predict.
+    """
+    for name, values in table.columns.items():
+        if name == target or name in table.kinds or not _is_text(values):
+            continue
+        cells = values.drop_null().to_pylist()
+        if cells and all(cell.lower().endswith(SUFFIXES) for cell in cells) and (folder / cells[0]).is_file():
             return name
     return None
 

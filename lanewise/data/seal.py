@@ -10,9 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lanewise.data.durable import sync_folder, whole_file, write_told
 from lanewise.data.table import TARGET
-from lanewise.errors import DataError, TrackingError
+from lanewise.errors import DataError
 
 OPENINGS = "openings.jsonl"
 
@@ -98,7 +96,7 @@ class Seal:
             "configuration": hashlib.sha256(frozen_configuration.encode()).hexdigest(),
         }
         path = self.path.parent / OPENINGS
-        with _told(path):
+        with write_told(path, "the sealed test rows"):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -109,7 +107,7 @@ class Seal:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
 
 def write_seal(folder: Path, name: str, frame: pd.DataFrame, target: npt.NDArray[Any]) -> Seal:
@@ -123,10 +121,11 @@ def write_seal(folder: Path, name: str, frame: pd.DataFrame, target: npt.NDArray
     pq.write_table(table, sink, compression="zstd")
     content = sink.getvalue().to_pybytes()
     path, digest = folder / name, hashlib.sha256(content).hexdigest()
-    with _told(path):
+    with write_told(path, "the sealed test rows"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not (path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest):
-            _write_atomically(path, content)
+            with whole_file(path) as file:
+                file.write(content)
         path.chmod(0o600)
     return Seal(path, digest, len(frame))
 
@@ -135,36 +134,3 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     """An Arrow table as the frame it was made from: float64, str and datetime64."""
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     return frame
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TrackingError(
-            "cannot write the sealed test rows", where=path, given=error.strerror,
-            remedy="free space, give write permission, or set `tracking: home:` to another folder",
-        ) from None

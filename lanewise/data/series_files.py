@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lanewise.data.images import encode
+from lanewise.data.image_decoding import encode
+from lanewise.data.images import file_cell
 from lanewise.data.table import Table, shown
 from lanewise.errors import DataError
 
@@ -155,11 +156,7 @@ def _cells(values: npt.NDArray[Any], name: str) -> tuple[dict[str, list[str]], d
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(file, "PNG")
-    return encode(file.getvalue())
+    return file_cell(encode(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)))
 
 
 def _texts(values: list[str]) -> pa.ChunkedArray:

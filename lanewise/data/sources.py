@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lanewise.data.arrow_files import plain, read_feather, read_parquet
-from lanewise.data.image_files import read_images
+from lanewise.data.image_reading import Progress, Reading, read_image_folder, read_image_index, settled
 from lanewise.data.memory import BYTE_COST, check_memory, free_memory, memory_told
 from lanewise.data.preprocessing import category_texts
 from lanewise.data.series_files import read_npz, read_ts
@@ -46,16 +46,24 @@ _KINDS = (
 _READ = 2**20
 
 
-def load_source(options: Data, base_dir: Path) -> Table:
+def load_source(
+    options: Data, base_dir: Path, images: Path | None = None, progress: Progress | None = None,
+) -> Table:
     """The source of a study, with the rows of its `test_source` behind it.
+
+    Args:
+        options: how to read it, and its limits.
+        base_dir: folder from which a relative path starts.
+        images: folder where decoded images are kept; None keeps none.
+        progress: told of every image that was decoded: how many, of how many.
 
     Raises:
         DataError, ModelError: As `load_table`; the two sources differ in columns.
     """
-    table = load_table(options.source, options, base_dir)
+    table = load_table(options.source, options, base_dir, images, progress)
     if options.test_source is None:
         return table
-    test = load_table(options.test_source, options, base_dir)
+    test = load_table(options.test_source, settled(table, options), base_dir, images, progress)
     if set(test.columns) != set(table.columns):
         odd = sorted(set(test.columns) ^ set(table.columns))
         raise DataError(
@@ -79,13 +87,16 @@ def load_source(options: Data, base_dir: Path) -> Table:
     )
 
 
-def load_table(source: str, options: Data, base_dir: Path) -> Table:
+def load_table(
+    source: str, options: Data, base_dir: Path, images: Path | None = None, progress: Progress | None = None,
+) -> Table:
     """Read a source.
 
     Args:
         source: as in `data: source:`.
         options: how to read it, and its limits.
         base_dir: folder from which a relative path starts, and where the user's modules are looked for.
+        images, progress: as in `load_source`.
 
     Raises:
         DataError: It is no table, too large, or broken; with place and remedy.
@@ -96,13 +107,17 @@ def load_table(source: str, options: Data, base_dir: Path) -> Table:
             return _bundled(source)
         if _FUNCTION.match(source) and not (base_dir / source).exists():
             return _from_function(source, base_dir)
-        return _from_file(source, options, base_dir)
+        path = Path(source) if Path(source).is_absolute() else base_dir / source
+        reading = Reading(options, images, progress)
+        if path.is_dir():
+            return read_image_folder(path, source, reading)[0]
+        table = _from_file(path, source, options)
+        if options.image_paths is not None:
+            return read_image_index(table, path.parent, options.image_paths, reading)[0]
+        return table
 
 
-def _from_file(source: str, options: Data, base_dir: Path) -> Table:
-    path = Path(source) if Path(source).is_absolute() else base_dir / source
-    if path.is_dir():
-        return read_images(path, source, options)
+def _from_file(path: Path, source: str, options: Data) -> Table:
     content = _read_plain_file(path, source, options.max_bytes)
     start = content[:8]
     if path.suffix.lower() == ".npz":
