@@ -216,11 +216,11 @@ def test_c12_worker_killed(project: Path, environment: dict[str, str]) -> None:
     with worker(project, environment) as first:
         until(lambda: ended(project) > 2, 90, project)
         with asking(environment) as client:
-            # the first: a later one may be there that is about to say that the study is at work
-            begun = [r for r in client.read_flow_runs(limit=200) if r.deployment_id and r.start_time]
-            run = min(begun, key=lambda r: r.start_time)
-            assert run.state_name == "Running"
+            # the longest at work: a later one may be there that is about to say that the study is taken
+            runs = [r for r in client.read_flow_runs(limit=200) if r.deployment_id and r.state_name == "Running"]
+            run = min(runs, key=lambda r: r.start_time)
             until(lambda: str(run.id) in heartbeats(client), 60, project)
+            assert client.read_flow_run(run.id).state_name == "Running"
             os.killpg(first.pid, signal.SIGKILL)
             assert ended(project) < 40
             until(lambda: client.read_flow_run(run.id).state_name == "Crashed", 150, project)
