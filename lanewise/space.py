@@ -19,6 +19,7 @@ from lanewise import space_rules as rules
 from lanewise.errors import StudyError
 from lanewise.parameter import Parameter, same
 from lanewise.study import Study, Value, training_defaults
+from lanewise.training import LATER
 
 Config = dict[str, Value]
 
@@ -252,7 +253,9 @@ def build_space(
     args = study.model.args
     own_defaults = {name: value for name, value in network_defaults.items() if name not in args}
     own = rules.network_ranges(study.model.name, network_space, own_defaults, args)
-    defaults: Config = {**training_defaults(), **own_defaults}
+    first = training_defaults()
+    later = {name: first.pop(name) for name in LATER}
+    defaults: Config = {**first, **own_defaults, **later}
     rules.check_names(study, defaults)
     merged: dict[str, Parameter] = {}
     for name, default in defaults.items():

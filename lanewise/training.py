@@ -15,7 +15,8 @@ from lanewise.parameter import Parameter
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "one_cycle", "warm_restarts", "cyclic", "step", "plateau")
-LOSSES = ("auto", "cross_entropy", "mse", "huber", "mae")
+LOSSES = ("auto", "cross_entropy", "focal", "mse", "huber", "mae", "quantile")
+AVERAGINGS = ("none", "ema", "swa")
 _MANY = 100_000  # epochs
 
 
@@ -44,7 +45,7 @@ class Training(NamedTuple):
         return f"{self.low:g} {left} {name} {right} {self.high:g}"
 
 
-TRAINING: Mapping[str, Training] = {
+_FIRST: Mapping[str, Training] = {
     "optimizer": Training("adamw", None, "Update rule.", choices=OPTIMIZERS),
     "lr": Training(1e-3, Parameter(low=1e-5, high=1e-1, log=True), "Peak learning rate.", 0, 1000, True),
     "weight_decay": Training(
@@ -73,6 +74,24 @@ TRAINING: Mapping[str, Training] = {
     "class_weight": Training("none", None, "Weight of classes in the loss.", choices=("none", "balanced")),
 }  # fmt: skip
 
+# In the space these stand behind the network's hyperparameters: what the earlier ones draw stays as it was.
+LATER: Mapping[str, Training] = {
+    "focal_gamma": Training(2.0, None, "How much less well-known rows count in the focal loss.", 0, 100),
+    "huber_delta": Training(
+        1.0, None, "Error from which huber grows linearly; in standard deviations of the target.", 0, 1e6, True,
+    ),
+    "quantile_level": Training(0.5, None, "The quantile that loss quantile predicts.", 0, 1, True, True),
+    "averaging": Training(
+        "none", None, "Mean of the weights, validated and kept in their place: exponential, or of the last epochs.",
+        choices=AVERAGINGS,
+    ),
+    "ema_decay": Training(0.99, None, "Decay of averaging ema, per step.", 0, 1, open_high=True),
+    "swa_share": Training(0.25, None, "Last share of the epochs whose weights averaging swa takes.", 0, 1, True),
+    "l1": Training(0.0, None, "Penalty on the sum of absolute weights (lasso); 0: off.", 0, 100),
+}  # fmt: skip
+
+TRAINING: Mapping[str, Training] = {**_FIRST, **LATER}
+
 # name -> {other name: values}: the parameter has an effect only while the other has one of these values.
 TRAINING_WHEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "momentum": {"optimizer": ("sgd", "rmsprop")},
@@ -89,7 +108,12 @@ TRAINING_WHEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "plateau_factor": {"schedule": ("plateau",)},
     "min_lr_factor": {"schedule": ("cosine", "warm_restarts", "cyclic")},
     "label_smoothing": {"loss": ("auto", "cross_entropy")},
-    "class_weight": {"loss": ("auto", "cross_entropy")},
+    "class_weight": {"loss": ("auto", "cross_entropy", "focal")},
+    "focal_gamma": {"loss": ("focal",)},
+    "huber_delta": {"loss": ("huber",)},
+    "quantile_level": {"loss": ("quantile",)},
+    "ema_decay": {"averaging": ("ema",)},
+    "swa_share": {"averaging": ("swa",)},
 }
 
 

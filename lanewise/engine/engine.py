@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from lanewise.engine.averaging import averages
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
 from lanewise.engine.memory import keep_freed_memory
 from lanewise.engine.pool import LanePool
@@ -44,7 +45,7 @@ class Engine:
         self._splits = [_on(s, self._device) for s in splits]
         self._goal, self._precision, self._chunk = goal, precision, chunk
         self.lanes = lanes
-        self._pools: dict[tuple[str, int, int, tuple[str, ...]], LanePool] = {}
+        self._pools: dict[tuple[object, ...], LanePool] = {}
         self._home: dict[int | str, LanePool] = {}
         self._order: list[int | str] = []
 
@@ -68,7 +69,7 @@ class Engine:
         rows = len(self._splits[lane.split].train_target)
         batch = min(lane.batch, rows)
         lane = replace(lane, batch=batch)
-        place = (lane.shape, batch, -(-rows // batch), lane.slopes)
+        place = (lane.shape, batch, -(-rows // batch), lane.slopes, averages(lane.config))
         if place not in self._pools:
             self._pools[place] = LanePool(
                 lane, self._splits, self._goal, self._device, self._precision, self._chunk

@@ -14,6 +14,7 @@ Source: Franceschi et al. 2017, "Forward and Reverse Gradient-Based Hyperparamet
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
 from lanewise.engine.lane import Goal, SplitTensors
-from lanewise.engine.losses import lane_losses
+from lanewise.engine.losses import CLASS_LOSSES, Terms, lane_losses, with_l1
 from lanewise.engine.optimizers import optimizer_groups, squared_norms
 from lanewise.engine.plan import Plan, Slot, valid_batches, window
 from lanewise.engine.smooth_updates import UPDATES, root
@@ -50,7 +51,7 @@ class Hypergradient:
     Args:
         names: Hyperparameters of `CONTINUOUS`, the same for all lanes of the pool.
         stack: The pool's network.
-        goal: Whose loss is differentiated, without label smoothing and class weights.
+        goal: Whose loss is differentiated, without label smoothing and class weights; of focal, cross-entropy.
     """
 
     def __init__(self, names: Sequence[str], stack: Stack, goal: Goal) -> None:
@@ -78,12 +79,16 @@ class Hypergradient:
         return {part: torch.stack([rows[f"{name}:{part}"] for name in self.names]) for part in self._parts}
 
     def slopes(
-        self, splits: Sequence[SplitTensors], rows: Mapping[str, torch.Tensor]
+        self,
+        splits: Sequence[SplitTensors],
+        configs: Sequence[Mapping[str, Any]],
+        rows: Mapping[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         """The validation loss and its derivatives at the end of an epoch.
 
         Args:
             splits: Of each lane; lanes of one split need not stand side by side.
+            configs: Of each lane.
             rows: The pool's rows of these lanes: "flat", tangents, and the buffers as "now.NAME".
 
         Returns:
@@ -104,16 +109,20 @@ class Hypergradient:
             out, moved = _with_derivatives(outputs, (flat, moving), along)
             parts.append((out[0], moved))
         out, moved = (torch.cat(side, dim=-2).double() for side in zip(*parts, strict=True))
-        loss, slope = self._loss(splits, out, moved)
+        loss, slope = self._loss(splits, configs, out, moved)
         return {LOSS: loss} | {PREFIX + n: own for n, own in zip(self.names, slope, strict=True)}
 
     def _loss(
-        self, splits: Sequence[SplitTensors], out: torch.Tensor, moved: torch.Tensor
+        self,
+        splits: Sequence[SplitTensors],
+        configs: Sequence[Mapping[str, Any]],
+        out: torch.Tensor,
+        moved: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean loss [K] and its derivatives [H, K], in sums that do not depend on K.
 
         Args:
-            splits: Of each lane.
+            splits, configs: Of each lane.
             out: Outputs on the validation rows, float64 [K, N, C]; rows beyond a lane's own are padding.
             moved: Their derivatives, [H, K, N, C].
         """
@@ -121,27 +130,33 @@ class Hypergradient:
         target = torch.stack([window(s.valid_target, 0, rows) for s in splits])
         n = torch.tensor([len(s.valid_target) for s in splits], device=out.device)
         own = torch.arange(rows, device=out.device) < n[:, None]
-        if self._goal.loss == "cross_entropy":
+        if self._goal.loss in CLASS_LOSSES:
             share, total = softmax(out)
             wanted = target.unsqueeze(-1)
             loss = out.amax(-1) + total.log() - out.gather(-1, wanted).squeeze(-1)
             by_output = share - torch.zeros_like(share).scatter_(-1, wanted, 1.0)
         else:
             error = out - target.double().unsqueeze(-1)
-            losses, by_output = _value_loss(self._goal.loss, error)
+            terms = Terms.of(configs, out.device, None)
+            losses, by_output = _value_loss(self._goal.loss, error, terms)
             loss = losses.squeeze(-1)
         slope = tree_sum(by_output * moved)
         return tree_sum(torch.where(own, loss, 0.0)) / n, tree_sum(torch.where(own, slope, 0.0)) / n
 
 
-def _value_loss(kind: str, error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of each error, and its derivative."""
+def _value_loss(kind: str, error: torch.Tensor, terms: Terms) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of each error [K, N, 1], and its derivative."""
     if kind == "mse":
         return error.square(), 2 * error
     if kind == "mae":
         return error.abs(), error.sign()
-    small = error.abs() < 1  # huber
-    return torch.where(small, error.square() / 2, error.abs() - 0.5), error.clamp(-1, 1)
+    if kind == "quantile":
+        level = terms.level[:, None, None].double()
+        slope = torch.where(error < 0, -level, 1 - level)
+        return slope * error, slope
+    delta = terms.delta[:, None, None].double()  # huber
+    loss = torch.where(error.abs() < delta, error.square() / 2, delta * (error.abs() - delta / 2))
+    return loss, error.clamp(-delta, delta)
 
 
 class Epoch:
@@ -198,8 +213,8 @@ class Epoch:
 
             def loss(flat: torch.Tensor) -> tuple[torch.Tensor, State]:
                 out, fresh = self._stack.forward(flat, own, masks, inputs, training=True)
-                smoothing, weights = hyper["label_smoothing"].squeeze(1), self._plan.class_weights
-                return lane_losses(self._goal.loss, out, target, smoothing, weights).sum(), fresh
+                terms = replace(self._plan.terms, smoothing=hyper["label_smoothing"].squeeze(1))
+                return lane_losses(self._goal.loss, out, target, terms).sum(), fresh
 
             g, fresh = grad(loss, has_aux=True)(state["flat"])
             return self._update(step, state, g, hyper) | {_BUFFER + n: v for n, v in fresh.items()}
@@ -212,6 +227,8 @@ class Epoch:
 
     def _update(self, step: int, state: State, g: torch.Tensor, hyper: State) -> State:
         """ "flat", "first" and "second" after the step with gradient g [K, P]."""
+        if self._plan.l1 is not None:
+            g = with_l1(g, state["flat"], self._plan.l1)
         if self._plan.clip is not None:
             g = g * (self._plan.clip / (root(squared_norms(g)) + 1e-6)).clamp(max=1.0)
         rate, t = hyper["lr"] * self._factors[step], self._done + step + 1

@@ -6,13 +6,15 @@ Used by pool, tick by tick. Trains nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from lanewise.engine.averaging import MEAN, averages, plan_shares, shares
 from lanewise.engine.lane import Goal, Lane, SplitTensors
-from lanewise.engine.losses import balanced_weights
+from lanewise.engine.losses import CLASS_LOSSES, Terms, balanced_weights, l1_penalties
 from lanewise.engine.optimizers import FAMILIES
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
 from lanewise.engine.schedules import Plateau, factors
@@ -34,7 +36,11 @@ class Slot:
         start = weights.flat
         # What it brings into the pool's tensors when it is arranged there.
         self.rows = {"flat": start, "best": start, **{name: torch.zeros_like(start) for name in OPTIMIZER}}
-        self.buffers = {tag + n: b for n, b in weights.buffers.items() for tag in ("now.", "best.")}
+        tags = ["now.", "best."]
+        if averages(lane.config):
+            self.rows[MEAN] = start
+            tags.append(f"{MEAN}.")
+        self.buffers = {tag + n: b for n, b in weights.buffers.items() for tag in tags}
         self.epoch, self.best_epoch, self.done = 0, 0, False
         self.best_score: tuple[float, ...] = (-math.inf, -math.inf)
         self.failed: str | None = None
@@ -51,7 +57,8 @@ class Slot:
         if self.plateau is not None and state.plateau is not None:
             self.plateau.state = state.plateau
         self.rows |= {"best": state.rows["flat"], **state.rows}
-        self.buffers |= {f"best.{n[4:]}": b for n, b in state.buffers.items()} | state.buffers
+        now = {n.removeprefix("now."): b for n, b in state.buffers.items() if n.startswith("now.")}
+        self.buffers |= {f"best.{n}": b for n, b in now.items()} | state.buffers
 
 
 class Plan:
@@ -83,18 +90,15 @@ class Plan:
             torch.from_numpy(np.stack(table, axis=2)).to(torch.get_default_dtype()).unsqueeze(-1).to(device)
         )  # [S, 5, K, 1]
         configs = [s.lane.config for s in slots]
-        self.smoothing = torch.tensor([float(c["label_smoothing"]) for c in configs], device=device)
         limits = [float(c["clip"]) or math.inf for c in configs]
         self.clip = torch.tensor(limits, device=device).unsqueeze(1) if min(limits) < math.inf else None
-        self.class_weights = None
-        if goal.loss == "cross_entropy" and any(c["class_weight"] == "balanced" for c in configs):
-            weights = [
-                balanced_weights(t.train_target, goal.classes)
-                if c["class_weight"] == "balanced"
-                else torch.ones(goal.classes)
-                for c, t in zip(configs, own, strict=True)
-            ]
-            self.class_weights = torch.stack(weights).to(device)
+        self.l1 = l1_penalties(configs, device)
+        self.averages: list[torch.Tensor | None] = []
+        if averages(configs[0]):
+            moved = [shares(s.lane.config, s.epoch, self.steps, s.lane.epochs) for s in slots]
+            self.averages = plan_shares(moved, device)
+        targets = [t.train_target for t in own]
+        self.terms = Terms.of(configs, device, _class_weights(configs, targets, goal, device))
 
     def factors(self, slot: Slot) -> np.ndarray:
         """The factors [S] of a lane's base learning rate in this epoch, but for a plateau's."""
@@ -187,3 +191,18 @@ def window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:
 
 def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _class_weights(
+    configs: Sequence[Mapping[str, Any]], targets: Sequence[torch.Tensor], goal: Goal, device: torch.device
+) -> torch.Tensor | None:
+    """Weights of classes [K, C] from each lane's training targets; None where no lane weighs."""
+    if goal.loss not in CLASS_LOSSES or all(c["class_weight"] == "none" for c in configs):
+        return None
+    weights = [
+        balanced_weights(target, goal.classes)
+        if c["class_weight"] == "balanced"
+        else torch.ones(goal.classes)
+        for c, target in zip(configs, targets, strict=True)
+    ]
+    return torch.stack(weights).to(device)

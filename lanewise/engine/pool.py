@@ -16,10 +16,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from lanewise.engine.averaging import MEAN, averages, move
 from lanewise.engine.clock import ChunkClock
 from lanewise.engine.hypergradient import Hypergradient
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
-from lanewise.engine.losses import lane_losses
+from lanewise.engine.losses import lane_losses, with_l1
 from lanewise.engine.optimizers import FAMILIES, clip_rows, optimizer_groups
 from lanewise.engine.plan import Masks, Plan, Slot, valid_batches, window
 from lanewise.engine.stack import NotStackableError, Stack
@@ -55,6 +56,9 @@ class LanePool:
         self.notes: list[str] = []
         sample = tuple(x[: min(self.batch, len(x))].cpu() for x in splits[first.split].train)
         self._stack = self._make_stack(first, sample)
+        self._trained = ("flat", MEAN) if averages(first.config) else ("flat",)  # rows that a step changes
+        # The weights that are validated and kept: rows "flat" and buffers "now.NAME", or their averages.
+        self._shown, self._tag = (MEAN, f"{MEAN}.") if averages(first.config) else ("flat", "now.")
         self._tangents = Hypergradient(first.slopes, self._stack, goal)
         self._slots: list[Slot] = []
         self._incoming: list[Slot] = []
@@ -131,17 +135,13 @@ class LanePool:
         """A finished lane's kept weights and validation outputs; call before the next tick."""
         row = next(i for i, s in enumerate(self._slots) if s.lane.key == key)
         slot = self._slots[row]
-        prefix = "best" if slot.lane.keep_best else "flat"
-        flat = self._rows[prefix][row : row + 1]
-        buffers = {n: b[row : row + 1] for n, b in self._buffers_of(prefix).items()}
+        name, tag = ("best", "best.") if slot.lane.keep_best else (self._shown, self._tag)
+        flat = self._rows[name][row : row + 1]
+        buffers = self._views(tag, slice(row, row + 1))
         outputs = self._outputs([slot], flat, buffers)[0]
         weights = self._stack.restore(slot.lane.module, flat[0], {n: b[0] for n, b in buffers.items()})
         best = slot.best_epoch if slot.lane.keep_best else slot.epoch
         return LaneResult(key, weights, best, slot.epoch, outputs[: self._valid_rows(slot)].cpu())
-
-    def _buffers_of(self, prefix: str) -> dict[str, torch.Tensor]:
-        tag = "best." if prefix == "best" else "now."
-        return {n[len(tag) :]: b for n, b in self._buffers.items() if n.startswith(tag)}
 
     def _arrange(self) -> None:
         """Let ended lanes go, take new ones in, and keep each optimiser's lanes side by side."""
@@ -169,7 +169,7 @@ class LanePool:
     def _epoch(self, rows: slice) -> list[Report]:
         slots = self._slots[rows]
         losses = self._train(slots, rows)
-        outputs = self._outputs(slots, self._rows["flat"][rows], self._views("now.", rows))
+        outputs = self._outputs(slots, self._rows[self._shown][rows], self._views(self._tag, rows))
         scores = self._scores(slots, outputs) | self._slopes(slots, rows)
         finite = torch.isfinite(outputs).flatten(1).all(dim=1).tolist()
         reports = [
@@ -193,8 +193,9 @@ class LanePool:
     def _state(
         self, slot: Slot, rows: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]
     ) -> LaneState:
-        kept = (*(("best",) if slot.lane.keep_best else ()), *OPTIMIZER, "flat", *self._tangents.rows)
-        tags = ("now.", "best.") if slot.lane.keep_best else ("now.",)
+        best = ("best",) if slot.lane.keep_best else ()
+        kept = (*best, *OPTIMIZER, *self._trained, *self._tangents.rows)
+        tags = tuple(f"{name}." for name in ("now", *best, *self._trained[1:]))
         return LaneState(
             slot.epoch,
             slot.best_epoch,
@@ -209,8 +210,8 @@ class LanePool:
 
     def _train(self, slots: list[Slot], rows: slice) -> np.ndarray:
         """One epoch of optimiser steps of some lanes; their losses [steps, lanes]."""
-        own = {n: self._rows[n][rows] for n in ("flat", *OPTIMIZER, *self._tangents.rows)}
-        own |= {n: b[rows] for n, b in self._buffers.items() if n.startswith("now.")}
+        own = {n: self._rows[n][rows] for n in (*self._trained, *OPTIMIZER, *self._tangents.rows)}
+        own |= {n: b[rows] for n, b in self._buffers.items() if n.startswith(("now.", self._tag))}
         if not self._lone(slots):
             return self._steps(slots, own)
         twins = {n: torch.cat([t, t]) for n, t in own.items()}
@@ -220,7 +221,7 @@ class LanePool:
         return losses[:, :1]
 
     def _steps(self, slots: list[Slot], tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
-        """The steps themselves, in place: "flat", the optimiser's state, tangents, and the buffers "now.NAME"."""
+        """The steps themselves, in place: weights and their average, the optimiser's state, tangents, buffers."""
         p, state = tensors["flat"], {n: tensors[n] for n in OPTIMIZER}
         buffers = {n.removeprefix("now."): t for n, t in tensors.items() if n.startswith("now.")}
         plan = Plan(slots, self._splits, self._goal, self.batch, self._device)
@@ -236,8 +237,10 @@ class LanePool:
             flat = p.detach().requires_grad_()
             with self._autocast():
                 out, fresh = self._stack.forward(flat, buffers, dropped, inputs, training=True)
-            loss = lane_losses(self._goal.loss, out.float(), target, plan.smoothing, plan.class_weights)
+            loss = lane_losses(self._goal.loss, out.float(), target, plan.terms)
             (g,) = torch.autograd.grad(loss.sum(), flat)
+            if plan.l1 is not None:
+                g = with_l1(g, p, plan.l1)
             if plan.clip is not None:
                 clip_rows(g, plan.clip)
             for family, part in groups:
@@ -245,6 +248,8 @@ class LanePool:
                 FAMILIES[family].update(p[part], g[part], own, plan.coefficients[step][:, part])
             for name, value in fresh.items():
                 buffers[name].copy_(value.detach())
+            if plan.averages and (share := plan.averages[step]) is not None:
+                move(tensors, self._stack.running, share)
             losses.append(loss.detach())
         return torch.stack(losses).cpu().numpy()
 
@@ -289,7 +294,8 @@ class LanePool:
         own |= {n: b[rows] for n, b in self._buffers.items() if n.startswith("now.")}
         if self._lone(slots):
             slots, own = slots * 2, {n: torch.cat([t, t]) for n, t in own.items()}
-        found = self._tangents.slopes([self._splits[s.lane.split] for s in slots], own)
+        splits, configs = zip(*((self._splits[s.lane.split], s.lane.config) for s in slots), strict=True)
+        found = self._tangents.slopes(splits, configs, own)
         return {name: values.tolist() for name, values in found.items()}
 
     def _report(
@@ -309,8 +315,8 @@ class LanePool:
             slot.best_score = ranked
             slot.best_epoch = slot.epoch
             if lane.keep_best:
-                self._rows["best"][row].copy_(self._rows["flat"][row])
-                for name, buffer in self._views("now.", slice(row, row + 1)).items():
+                self._rows["best"][row].copy_(self._rows[self._shown][row])
+                for name, buffer in self._views(self._tag, slice(row, row + 1)).items():
                     self._buffers["best." + name][row].copy_(buffer[0])
         if slot.plateau is not None:
             slot.plateau.update(value)

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from lanewise.engine.lane import Goal, Lane, SplitTensors
-from lanewise.engine.losses import balanced_weights
+from lanewise.engine.losses import CLASS_LOSSES, balanced_weights
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
 from lanewise.engine.schedules import Plateau, factors
 
@@ -54,20 +55,63 @@ def _optimizer(module: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opti
 
 
 def _loss(goal: Goal, lane: Lane, split: SplitTensors, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    if goal.loss == "cross_entropy":
-        balanced = lane.config["class_weight"] == "balanced"
+    config = lane.config
+    if goal.loss in CLASS_LOSSES:
+        balanced = config["class_weight"] == "balanced"
         weight = balanced_weights(split.train_target, goal.classes) if balanced else None
-        return F.cross_entropy(out, y, weight, label_smoothing=float(lane.config["label_smoothing"]))
-    if goal.loss == "mse":
-        return F.mse_loss(out.squeeze(-1), y)
-    return F.huber_loss(out.squeeze(-1), y) if goal.loss == "huber" else F.l1_loss(out.squeeze(-1), y)
+        if goal.loss == "cross_entropy":
+            return F.cross_entropy(out, y, weight, label_smoothing=float(config["label_smoothing"]))
+        entropy = F.cross_entropy(out, y, reduction="none")
+        losses: torch.Tensor = (1 - torch.exp(-entropy)) ** float(config["focal_gamma"]) * entropy
+        return losses.mean() if weight is None else (weight[y] * losses).sum() / weight[y].sum()
+    values = out.squeeze(-1)
+    if goal.loss == "quantile":
+        level, short = config["quantile_level"], y - values
+        return torch.maximum(level * short, (level - 1) * short).mean()
+    if goal.loss == "huber":
+        return F.huber_loss(values, y, delta=config["huber_delta"])
+    return F.mse_loss(values, y) if goal.loss == "mse" else F.l1_loss(values, y)
+
+
+def _penalty(module: nn.Module, config: Mapping[str, Any]) -> torch.Tensor:
+    """The L1 penalty, which is trained on and not reported."""
+    trained = [p.abs().sum() for p in module.parameters() if p.requires_grad]
+    return float(config["l1"]) * torch.stack(trained).sum()
+
+
+class _Average:
+    """What is validated: the module itself, or a copy with the mean of the weights it has had."""
+
+    def __init__(self, lane: Lane, module: nn.Module) -> None:
+        self._config, self._epochs, self._module = lane.config, lane.epochs, module
+        self._seen: list[dict[str, torch.Tensor]] = []
+        self._swa = AveragedModel(module, use_buffers=True)
+
+    def after_step(self) -> None:
+        if self._config["averaging"] == "ema":
+            self._seen.append({n: t.detach().double() for n, t in self._module.state_dict().items()})
+
+    def after_epoch(self, epoch: int) -> nn.Module:
+        kind = self._config["averaging"]
+        if kind == "ema":
+            weights = float(self._config["ema_decay"]) ** np.arange(len(self._seen))[::-1]
+            shown = copy.deepcopy(self._module)
+            with torch.no_grad():
+                for name, tensor in shown.state_dict().items():
+                    mean = sum(w * own[name] for w, own in zip(weights.tolist(), self._seen, strict=True))
+                    tensor.copy_(mean / weights.sum())
+            return shown
+        if kind == "swa" and epoch >= self._epochs - max(1, round(self._config["swa_share"] * self._epochs)):
+            self._swa.update_parameters(self._module)
+            return self._swa.module
+        return self._module
 
 
 def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, float]], nn.Module]:
     """Train one lane the slow way, without early stopping.
 
     Returns:
-        One dictionary per epoch (train loss and scores) and the module after the last epoch.
+        One dictionary per epoch (train loss and scores) and the module after the last epoch, averaged if asked for.
     """
     streams: list[MaskStream] = []
     module = copy.deepcopy(lane.module)
@@ -86,6 +130,8 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
         if lane.config["schedule"] == "plateau"
         else None
     )
+    average = _Average(lane, module)
+    shown = module
     curve = []
     for epoch in range(lane.stop or lane.epochs):
         streams[:] = [MaskStream(lane.seed, epoch)]
@@ -101,18 +147,19 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
             optimizer.zero_grad()
             out = module(*(x[index] for x in split.train))
             loss = _loss(goal, lane, split, out, split.train_target[index])
-            torch.autograd.backward(loss)
+            torch.autograd.backward(loss + _penalty(module, lane.config) if lane.config["l1"] else loss)
             if clip:
                 nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], clip)
             optimizer.step()
+            average.after_step()
             losses.append(loss.item())
-        module.eval()
+        shown = average.after_epoch(epoch).eval()
         with torch.no_grad():
-            out = module(*split.valid).unsqueeze(0)
+            out = shown(*split.valid).unsqueeze(0)
         n, scale = torch.tensor([len(split.valid_target)]), torch.tensor([split.scale])
         found = goal.score(out, split.valid_target.unsqueeze(0), n, scale)
         scores = {name: float(values[0]) for name, values in found.items()}
         if plateau is not None:
             plateau.update(scores[goal.objective])
         curve.append({"train/loss": math.fsum(losses) / len(losses), **scores})
-    return curve, module
+    return curve, shown

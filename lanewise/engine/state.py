@@ -23,8 +23,8 @@ class LaneState:
         best_score: Its ranked score.
         plateau: Scale, best score and bad epochs of a plateau schedule; None for the others.
         rows: "flat", "first", "second" and, where the best epoch's weights are kept, "best": [P] each; the
-            tangents of a lane with slopes.
-        buffers: The network's own buffers, "now.NAME" and perhaps "best.NAME".
+            average of a lane that has one as "mean", the tangents of a lane with slopes.
+        buffers: The network's own buffers, "now.NAME" and perhaps "best.NAME" and "mean.NAME".
     """
 
     epoch: int

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lanewise.engine.hypergradient import CONTINUOUS, LOSS, PREFIX
+from lanewise.errors import StudyError
 from lanewise.parameter import Parameter
 from lanewise.pruning import Direction
 from lanewise.search.records import Told
@@ -67,9 +68,13 @@ class Gradient:
     A chain ends when its steps have become small, and does not begin from a trial that failed or was pruned:
     the derivatives of a short training lead to rates for short trainings (Wu et al. 2018, "Understanding
     short-horizon bias in stochastic meta-optimization").
+
+    Raises:
+        StudyError: Trials may be validated with averaged weights, whose derivatives nobody computes.
     """
 
     def __init__(self, study: Study, space: Space, direction: Direction) -> None:
+        _refuse_averages(study, space)
         self._space, self._starts = space, TPE(study, space, direction)
         searched = space.searched()
         self.slopes = tuple(n for n in CONTINUOUS if n in searched and _dense(space.parameters[n]))
@@ -139,6 +144,15 @@ class Gradient:
         if any(abs(slope) > BELIEVED * loss for slope in relative.values()):
             signs = {name: -1 if name == "lr" else 0 for name in self.slopes}  # a lower rate is less chaotic
         return Point(trial.config, signs)
+
+
+def _refuse_averages(study: Study, space: Space) -> None:
+    if any(value != "none" for value in space.parameters["averaging"].listed):
+        raise StudyError(
+            "`strategy: gradient` cannot follow averaged weights", where=study.where("space", "averaging"),
+            given=space.parameters["averaging"].text(), rule="averaging is none",
+            remedy="remove `averaging`, or choose another strategy",
+        )  # fmt: skip
 
 
 def _dense(parameter: Parameter) -> bool:

@@ -9,13 +9,13 @@ from torch import nn
 
 from lanewise.engine import Goal, Lane, Report, SplitTensors
 from lanewise.engine.engine import Engine
+from lanewise.study import training_defaults
 
 CONFIG: dict[str, Any] = {
-    "optimizer": "adamw", "lr": 3e-3, "weight_decay": 1e-2, "momentum": 0.9, "nesterov": False,
-    "beta1": 0.9, "beta2": 0.99, "alpha": 0.95, "eps": 1e-8, "schedule": "cosine", "warmup": 0.1,
-    "min_lr_factor": 0.01, "clip": 0.0, "label_smoothing": 0.0, "class_weight": "none",
-    "plateau_factor": 0.5, "plateau_patience": 1, "restart_epochs": 2, "cycle_epochs": 2,
-    "step_epochs": 1, "gamma": 0.5,
+    **training_defaults(),
+    "optimizer": "adamw", "lr": 3e-3, "weight_decay": 1e-2, "beta2": 0.99, "alpha": 0.95, "warmup": 0.1,
+    "min_lr_factor": 0.01, "plateau_patience": 1, "restart_epochs": 2, "cycle_epochs": 2, "step_epochs": 1,
+    "gamma": 0.5,
 }  # fmt: skip
 
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lanes import CLASSES, CONFIG, VALUES, lane, run, split
+from sklearn.metrics import mean_pinball_loss
 from torch import nn
 
 from lanewise.engine import Engine, Goal, Lane, SplitTensors, reference
 from lanewise.engine.hypergradient import CONTINUOUS
+from lanewise.engine.losses import CLASS_LOSSES
 
 RELATIVE = 1e-3  # of the derivative; measured: below 1e-5 but where a ReLU changes sides between two runs
 STEP = 1e-5  # of a central difference, relative to the hyperparameter
@@ -45,10 +47,14 @@ def valid_loss(one: Lane, data: SplitTensors, goal: Goal) -> float:
     module.eval()
     with torch.no_grad():
         out = module(*data.valid)
-        if goal.loss == "cross_entropy":
+        if goal.loss in CLASS_LOSSES:
             return F.cross_entropy(out, data.valid_target).item()
-        loss = {"mse": F.mse_loss, "huber": F.huber_loss, "mae": F.l1_loss}[goal.loss]
-        return loss(out.squeeze(-1), data.valid_target).item()
+        values, target = out.squeeze(-1), data.valid_target
+        if goal.loss == "huber":
+            return F.huber_loss(values, target, delta=one.config["huber_delta"]).item()
+        if goal.loss == "quantile":
+            return mean_pinball_loss(target, values, alpha=one.config["quantile_level"])
+        return {"mse": F.mse_loss, "mae": F.l1_loss}[goal.loss](values, target).item()
 
 
 def difference(one: Lane, name: str, data: SplitTensors, goal: Goal) -> float:
@@ -104,6 +110,7 @@ def some_lanes(change: dict[str, Any], count: int = 3, regression: bool = False,
         {"optimizer": "rmsprop", "lr": 1e-3},
         {"clip": 0.2},
         {"class_weight": "balanced"},
+        {"l1": 1e-3},
         *({"schedule": s} for s in ("constant", "one_cycle", "warm_restarts", "cyclic", "step")),
     ],
     ids=str,
@@ -122,11 +129,17 @@ def test_networks_with_normalisation_agree(norm: str, activation: type[nn.Module
     check(some_lanes(change, norm=norm, activation=activation), in_double(split()))
 
 
-@pytest.mark.parametrize("loss", ["mse", "huber", "mae"])
+@pytest.mark.parametrize("loss", ["mse", "huber", "mae", "quantile"])
 @pytest.mark.usefixtures("double")
 def test_regression_losses_agree(loss: str) -> None:
-    goal = replace(VALUES, loss=loss)
-    check(some_lanes({}, regression=True), in_double(split(regression=True)), goal)
+    goal, own = replace(VALUES, loss=loss), {"huber_delta": 0.5, "quantile_level": 0.8}
+    check(some_lanes(own, regression=True), in_double(split(regression=True)), goal)
+
+
+@pytest.mark.usefixtures("double")
+def test_the_focal_loss_is_trained_on_and_cross_entropy_is_differentiated() -> None:
+    lanes = [replace(one, slopes=("lr", "weight_decay")) for one in some_lanes({"focal_gamma": 2.0})]
+    check(lanes, in_double(split()), replace(CLASSES, loss="focal"))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -60,6 +60,18 @@ def test_bits_do_not_depend_on_neighbours_of_other_optimisers(optimizer: str) ->
     assert bits(run([*mixed[:7], lane(3, config=own, **ODD), *mixed[7:]], [data]), 3) == alone
 
 
+def test_bits_do_not_depend_on_neighbours_with_other_losses_and_penalties() -> None:
+    data = split()
+    alone = bits(run([lane(3, **ODD)], [data]), 3)
+    others = [lane(k, config={"l1": 0.1 * k, "class_weight": "balanced"}, **ODD) for k in range(3)]
+    assert bits(run([*others, lane(3, **ODD)], [data]), 3) == alone
+    values, goal = split(regression=True), replace(VALUES, loss="huber")
+    how = {**ODD, "outputs": 1}
+    alone = bits(run([lane(3, **how)], [values], goal), 3)
+    others = [lane(k, config={"huber_delta": 0.1 + k}, **how) for k in range(3)]
+    assert bits(run([lane(3, **how), *others], [values], goal), 3) == alone
+
+
 def test_bits_do_not_depend_on_diverging_dropped_or_refilled_neighbours() -> None:
     data = split()
     alone = bits(run([lane(2, epochs=6, rate=0.2)], [data]), 2)

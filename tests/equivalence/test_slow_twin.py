@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,8 @@ TOLERANCE = 2e-5  # float32; three epochs of a small network, other order of add
         {"label_smoothing": 0.1},
         {"class_weight": "balanced"},
         {"class_weight": "balanced", "label_smoothing": 0.2},
+        {"l1": 1e-3},
+        {"l1": 0.05, "clip": 0.5, "optimizer": "sgd", "lr": 0.05},
         *({"schedule": s} for s in ("constant", "one_cycle", "warm_restarts", "cyclic", "step", "plateau")),
     ],
     ids=str,
@@ -60,11 +64,31 @@ def test_networks_with_dropout_and_normalisation_equal_the_plain_module(
         assert np.allclose(got, [e["train/loss"] for e in expected], rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("loss", ["mse", "huber", "mae"])
+@pytest.mark.parametrize("weight", ["none", "balanced"])
+def test_focal_loss_with_its_own_gamma_in_every_lane(weight: str) -> None:
+    data, goal = split(), replace(CLASSES, loss="focal")
+    lanes = [lane(k, config={"focal_gamma": g, "class_weight": weight}) for k, g in enumerate((0, 0.5, 2, 5))]
+    curves = run(lanes, [data], goal)
+    for one in lanes:
+        expected, _ = reference.train(one, data, goal)
+        got = [r.train_loss for r in curves[one.key]]
+        assert np.allclose(got, [e["train/loss"] for e in expected], rtol=TOLERANCE)
+    plain = run([lanes[0]], [data])
+    assert np.allclose([r.train_loss for r in curves[0]], [r.train_loss for r in plain[0]], rtol=TOLERANCE)
+
+
+REGRESSION: dict[str, list[dict[str, float]]] = {
+    "mse": [{}] * 3, "mae": [{}] * 3,
+    "huber": [{"huber_delta": d} for d in (0.1, 1.0, 3.0)],
+    "quantile": [{"quantile_level": q} for q in (0.1, 0.5, 0.95)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", REGRESSION)
 def test_regression_losses_and_scaled_scores(loss: str) -> None:
     data = split(regression=True)
     goal = type(VALUES)(**{**VALUES.__dict__, "loss": loss})
-    lanes = [lane(k, outputs=1) for k in range(3)]
+    lanes = [lane(k, config=own, outputs=1) for k, own in enumerate(REGRESSION[loss])]
     curves = run(lanes, [data], goal)
     for one in lanes:
         expected, _ = reference.train(one, data, goal)

@@ -55,6 +55,15 @@ def test_warmup_rises_linearly_and_ramp_exponentially() -> None:
     assert ramp == pytest.approx(10.0 ** np.arange(10))
 
 
+@pytest.mark.parametrize("name", [*TORCH, "plateau"])
+def test_every_schedule_warms_up(name: str) -> None:
+    t, config = np.arange(TOTAL), {**CONFIG, "schedule": name}
+    without = factors(config, t, TOTAL, PER_EPOCH)
+    warm = factors({**config, "warmup": 0.25}, t, TOTAL, PER_EPOCH)
+    assert warm == pytest.approx(without * np.minimum(1, (t + 1) / (0.25 * TOTAL)))
+    assert (warm[21:] == without[21:]).all() and (warm[:20] < without[:20]).all()
+
+
 @pytest.mark.parametrize("maximize", [True, False])
 def test_plateau_equals_torch(maximize: bool) -> None:
     scores = [1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3] if maximize else [3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_search_run import FakeTrainer, a_study, drain, recorded, table
 
 from lanewise.data import prepare
+from lanewise.errors import StudyError
 from lanewise.ledger import Report
 from lanewise.model import resolve
 from lanewise.search import STRATEGIES, LaneRequest, SearchResult, Told, search
@@ -347,3 +348,10 @@ def test_on_digits_a_bad_rate_and_decay_come_within_the_noise_of_tuned_ones(tmp_
     noise = math.sqrt(sum((s - mean["tuned"]) ** 2 for s in scores["tuned"]) / 7)
     assert mean["bad"] < 0.5  # there was a way to go
     assert mean["found"] >= mean["tuned"] - noise
+
+
+def test_averaged_weights_have_no_derivatives_and_are_refused() -> None:
+    study = a_study(space={"averaging": ["none", "ema"]})
+    with pytest.raises(StudyError, match="cannot follow averaged weights") as raised:
+        Gradient(study, a_space(study), "minimize")
+    assert "one of none, ema" in str(raised.value)

@@ -51,7 +51,8 @@ def test_the_default_study_searches_rate_decay_and_the_networks_ranges() -> None
         "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8,
         "schedule": "cosine", "warmup": 0.0, "min_lr_factor": 0.0, "clip": 0.0, "batch_size": 64,
         "loss": "auto",
-        "label_smoothing": 0.0, "class_weight": "none", "width": 64, "depth": 2, "dropout": 0.1,
+        "label_smoothing": 0.0, "class_weight": "none", "l1": 0.0, "averaging": "none",
+        "width": 64, "depth": 2, "dropout": 0.1,
         "embedding": "none", "activation": "relu", "norm": True,
     }  # fmt: skip
 
