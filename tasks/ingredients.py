@@ -34,11 +34,16 @@ def ingredients(study: Study, network: Network, dataset: Dataset) -> dict[str, s
         "split": dataset.split_fingerprint,
         "code": code_version(),
         "network": network_digest(network),
-        "libraries": json.dumps(libraries(), sort_keys=True),
+        "libraries": json.dumps(libraries() | _decoder(dataset), sort_keys=True),
         "threads": str(study.train.threads),
         "device": device_text(choose_device(study)),
     }
     return {tag: found[name] for name, tag in INGREDIENTS.items()}
+
+
+def _decoder(dataset: Dataset) -> dict[str, str]:
+    """What made pixels of image files."""
+    return {"pillow": version("pillow")} if dataset.layout.kind == "image" else {}
 
 
 def network_digest(network: Network) -> str:

@@ -26,6 +26,9 @@ def use(facts: Facts) -> Section | None:
     extra = ', search_path=["."]' if own else ""
     lines = f"import lanewise\nmodel = lanewise.load({json.dumps(address(facts))}{extra})"
     after = "model.predict(frame) then predicts the rows of a pandas table with the training columns. "
+    if facts.dataset.get("kind") == "image":
+        short = address(facts).removeprefix("models:/")
+        after += f"A folder of images needs no table: lanewise predict {short} FOLDER -o told.csv. "
     after += "Load it where the study ran, or set MLFLOW_TRACKING_URI to the study's tracking address."
     after += " search_path names the folder that holds the network's class." if own else ""
     return section("use", "Use the model", [Code(lines), Text(after)])
@@ -62,6 +65,7 @@ def data(facts: Facts) -> Section | None:
             "columns used",
             joined(counted(n, kind) for kind, n in kinds.items()).replace("categorys", "categories"),
         ),
+        ("input", _input(record)),
         ("with missing values", few(missing)),
         ("not used", few(dropped)),
         (
@@ -110,6 +114,16 @@ def _model(facts: Facts) -> str:
     model: dict[str, Any] = facts.study.get("model") or {}
     args = model.get("args") or {}
     return f"{model.get('name') or ''}{' ' + json.dumps(args, ensure_ascii=False) if args else ''}"
+
+
+def _input(record: dict[str, Any]) -> str:
+    """The shape of one row, where the data are no table."""
+    axes = {"image": "channels x height x width", "series": "channels x length", "text": "tokens"}
+    kind, shape = str(record.get("kind") or ""), record.get("shape") or []
+    if kind not in axes or not shape:
+        return ""
+    codes = f", {thousands(n)} codes" if (n := finite(record.get("tokens"))) else ""
+    return f"{' x '.join(str(side) for side in shape)} ({axes[kind]}){codes}"
 
 
 def _target(facts: Facts) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -308,3 +310,22 @@ def test_a_png_of_another_name_is_read_by_its_bytes() -> None:
     Path("pets/cat/really-a-png.jpg").write_bytes(content.getvalue())
     prepared = run()
     assert prepared.dataset.rows + prepared.dataset.test_rows == 31
+
+
+def test_b1_a_disk_without_room_for_the_cache_is_an_error_and_leaves_nothing() -> None:
+    """A real limit of a real process: no file may grow past 4 KiB, and the 30 images take more."""
+    code = """
+import resource, signal
+from lanewise.data import prepare
+from lanewise.study import Study
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+data = {"source": "pets", "target": "class", "image_size": 16}
+prepare(Study.model_validate({"name": "t", "data": data, "evaluate": {"folds": 3}}))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert "TrackingError" in ended.stderr and "cannot write the cache of decoded images" in ended.stderr
+    assert "File too large" in ended.stderr
+    assert list(Path(".lanewise/images").iterdir()) == []
+    assert run(image_size=16).dataset.rows == 24

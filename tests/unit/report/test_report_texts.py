@@ -30,6 +30,26 @@ def test_summary_of_a_study(fake: Callable[..., Any], snapshot: SnapshotAssertio
     assert summary_text(fake().records()) == snapshot
 
 
+@pytest.mark.usefixtures("unsaved")
+@pytest.mark.parametrize(
+    ("kind", "shape", "tokens", "said"),
+    [
+        ("image", [1, 28, 28], 0, "1 x 28 x 28 (channels x height x width)"),
+        ("series", [2, 24], 0, "2 x 24 (channels x length)"),
+        ("text", [40], 5120, "40 (tokens), 5\u202f120 codes"),
+    ],
+)
+def test_the_input_is_said_where_the_data_are_no_table(
+    fake: Callable[..., Any], kind: str, shape: list[int], tokens: int, said: str
+) -> None:
+    records = fake().records()
+    plain = build(records).markdown
+    dataset = {**(records.dataset or {}), "kind": kind, "shape": shape, "tokens": tokens}
+    told = build(dataclasses.replace(records, dataset=dataset)).markdown
+    assert said in told.replace("\xa0", "\u202f").replace("\\", "") and said not in plain
+    assert ("FOLDER" in told) == (kind == "image")
+
+
 def test_summary_of_a_regression_that_boosting_wins(
     fake: Callable[..., Any], snapshot: SnapshotAssertion
 ) -> None:
