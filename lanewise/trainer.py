@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from lanewise.errors import SearchError
 from lanewise.lane_metrics import lane_scores
 from lanewise.metrics import find_metric
 from lanewise.study import Study, training_defaults
+from lanewise.training_checks import check_training
 
 if TYPE_CHECKING:
     from lanewise.checkpoints import FinishedLanes
@@ -87,6 +89,9 @@ class Trainer:
         splits: The splits trials may name by index; None is the search's own holdout.
         lanes: Most lanes at once; None follows the study.
         ticked: Called after every tick, for who waits for a sign of life.
+
+    Raises:
+        StudyError: The study's loss, augmentation or mixing does not fit the data.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Trainer:
         lanes: int | None = None,
         ticked: Callable[[], None] | None = None,
     ) -> None:
+        check_training(study, dataset, network.inputs)
         prepare_torch(study)
         self._ticked = ticked
         self.study, self.network, self.dataset = study, network, dataset
@@ -106,8 +112,10 @@ class Trainer:
         self.splits = list(splits) if splits is not None else [dataset.holdout]
         self.outputs = dataset.n_outputs
         self._lanes = lanes or lane_count(study, self.device)
+        present = bool(dataset.columns.how.get("present", False))
         self._tensors = [
-            split_tensors(dataset.arrays(s), dataset.layout, network.inputs) for s in self.splits
+            replace(split_tensors(dataset.arrays(s), dataset.layout, network.inputs), present=present)
+            for s in self.splits
         ]
         self._engines: dict[str, Engine] = {}
         self._keys: list[Any] = []

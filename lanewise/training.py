@@ -15,8 +15,12 @@ from lanewise.parameter import Parameter
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "one_cycle", "warm_restarts", "cyclic", "step", "plateau")
-LOSSES = ("auto", "cross_entropy", "focal", "mse", "huber", "mae", "quantile")
+CLASS_LOSSES = ("cross_entropy", "focal")
+VALUE_LOSSES = ("mse", "huber", "mae", "quantile")
+LOSSES = ("auto", *CLASS_LOSSES, *VALUE_LOSSES)
 AVERAGINGS = ("none", "ema", "swa")
+MIXINGS = ("none", "mixup", "cutmix")
+AUGMENTATIONS = ("none", "image", "series")
 _MANY = 100_000  # epochs
 
 
@@ -88,6 +92,23 @@ LATER: Mapping[str, Training] = {
     "ema_decay": Training(0.99, None, "Decay of averaging ema, per step.", 0, 1, open_high=True),
     "swa_share": Training(0.25, None, "Last share of the epochs whose weights averaging swa takes.", 0, 1, True),
     "l1": Training(0.0, None, "Penalty on the sum of absolute weights (lasso); 0: off.", 0, 100),
+    "mixing": Training(
+        "none", None, "Training rows blended with others of their batch; cutmix only for images.", choices=MIXINGS
+    ),
+    "mixing_alpha": Training(0.2, None, "Both parameters of the Beta distribution of the shares.", 0, 100, True),
+    "augmentation": Training(
+        "none", None, "Random changes of training rows, for data of this kind; each is 0, off, until set.",
+        choices=AUGMENTATIONS,
+    ),
+    "augment_flip_horizontal": Training(0.0, None, "Probability that left and right are exchanged.", 0, 1),
+    "augment_flip_vertical": Training(0.0, None, "Probability that top and bottom are exchanged.", 0, 1),
+    "augment_crop": Training(0, None, "Pixels of padding from which an image is cut out again.", 0, 4096),
+    "augment_shift": Training(0.0, None, "Largest shift, as a share of height and width, or of the length.", 0, 1),
+    "augment_rotation": Training(0.0, None, "Largest rotation, in degrees to either side.", 0, 180),
+    "augment_brightness": Training(0.0, None, "Largest change of brightness, in standard deviations.", 0, 10),
+    "augment_contrast": Training(0.0, None, "Largest change of contrast, as a share of it.", 0, 1),
+    "augment_noise": Training(0.0, None, "Standard deviation of added noise, in that of the training rows.", 0, 10),
+    "augment_cutout": Training(0.0, None, "Sides of a hole, as a share of those of the image or the length.", 0, 1),
 }  # fmt: skip
 
 TRAINING: Mapping[str, Training] = {**_FIRST, **LATER}
@@ -114,6 +135,16 @@ TRAINING_WHEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "quantile_level": {"loss": ("quantile",)},
     "ema_decay": {"averaging": ("ema",)},
     "swa_share": {"averaging": ("swa",)},
+    "mixing_alpha": {"mixing": ("mixup", "cutmix")},
+    "augment_flip_horizontal": {"augmentation": ("image",)},
+    "augment_flip_vertical": {"augmentation": ("image",)},
+    "augment_crop": {"augmentation": ("image",)},
+    "augment_shift": {"augmentation": ("image", "series")},
+    "augment_rotation": {"augmentation": ("image",)},
+    "augment_brightness": {"augmentation": ("image",)},
+    "augment_contrast": {"augmentation": ("image",)},
+    "augment_noise": {"augmentation": ("image", "series")},
+    "augment_cutout": {"augmentation": ("image", "series")},
 }
 
 

@@ -13,6 +13,7 @@ from lanewise.smoke import smoke
 from lanewise.space import build_space
 from lanewise.study import load_study
 from lanewise.tracking import absolute_uri
+from lanewise.training_checks import check_training
 
 
 def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
@@ -42,6 +43,7 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
         f"data     {dataset.rows} rows to work with, {dataset.test_rows} to be sealed; {dataset.task}; "
         f"objective {dataset.metric} ({dataset.metric_reason})"
     )
+    check_training(study, dataset, network.inputs)
     size = smoke(network, dataset.layout, dataset.n_outputs, space.default())
     yield f"network  {network.name}: {size:,} parameters at the default"
     yield "all fits"

@@ -104,10 +104,10 @@ class Engine:
 
 
 def _on(split: SplitTensors, device: torch.device) -> SplitTensors:
-    return SplitTensors(
-        tuple(x.to(device) for x in split.train),
-        split.train_target.to(device),
-        tuple(x.to(device) for x in split.valid),
-        split.valid_target.to(device),
-        split.scale,
+    return replace(
+        split,
+        train=tuple(x.to(device) for x in split.train),
+        train_target=split.train_target.to(device),
+        valid=tuple(x.to(device) for x in split.valid),
+        valid_target=split.valid_target.to(device),
     )

@@ -23,13 +23,15 @@ from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
 from lanewise.engine.lane import Goal, SplitTensors
-from lanewise.engine.losses import CLASS_LOSSES, Terms, lane_losses, with_l1
+from lanewise.engine.losses import Terms, with_l1
+from lanewise.engine.mixing import Batch, batch_losses
 from lanewise.engine.optimizers import optimizer_groups, squared_norms
 from lanewise.engine.plan import Plan, Slot, valid_batches, window
 from lanewise.engine.smooth_updates import UPDATES, root
 from lanewise.engine.stack import Stack
 from lanewise.engine.state import OPTIMIZER
 from lanewise.lane_metrics import softmax, tree_sum
+from lanewise.training import CLASS_LOSSES
 
 # What a step of training can be differentiated by; the others are whole numbers, choices, or change the shape.
 CONTINUOUS = ("lr", "weight_decay", "momentum", "label_smoothing")
@@ -194,8 +196,7 @@ class Epoch:
         state: State,
         buffers: Mapping[str, torch.Tensor],
         masks: Sequence[torch.Tensor],
-        inputs: Sequence[torch.Tensor],
-        target: torch.Tensor,
+        batch: Batch,
     ) -> None:
         """Move the tangents over a step of training; to be called before the lanes take it.
 
@@ -204,17 +205,16 @@ class Epoch:
             state: "flat", "first", "second" [K, P] before the step.
             buffers: The network's buffers before the step, each [K, ...].
             masks: Dropout masks of the step.
-            inputs: Each [K, B, ...].
-            target: [K, B].
+            batch: Rows of the step.
         """
 
         def taken(state: State, hyper: State) -> State:
             own = {**buffers, **{name: state[_BUFFER + name] for name in self._stack.running}}
 
             def loss(flat: torch.Tensor) -> tuple[torch.Tensor, State]:
-                out, fresh = self._stack.forward(flat, own, masks, inputs, training=True)
+                out, fresh = self._stack.forward(flat, own, masks, batch.inputs, training=True)
                 terms = replace(self._plan.terms, smoothing=hyper["label_smoothing"].squeeze(1))
-                return lane_losses(self._goal.loss, out, target, terms).sum(), fresh
+                return batch_losses(self._goal.loss, out, batch, terms).sum(), fresh
 
             g, fresh = grad(loss, has_aux=True)(state["flat"])
             return self._update(step, state, g, hyper) | {_BUFFER + n: v for n, v in fresh.items()}

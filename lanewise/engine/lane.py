@@ -17,7 +17,8 @@ Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], Mappi
 class SplitTensors:
     """One split's rows as tensors: inputs a tuple of [N, ...] each, target [N] (int64 codes or float32).
 
-    `scale` is the standard deviation by which a regression target was divided; scores are in its unit.
+    `scale` is the standard deviation by which a regression target was divided; scores are in its unit. `present`
+    says that the last channel of a series is 1 where there is a value and 0 where there is none.
     """
 
     train: tuple[torch.Tensor, ...]
@@ -25,6 +26,7 @@ class SplitTensors:
     valid: tuple[torch.Tensor, ...]
     valid_target: torch.Tensor
     scale: float = 1.0
+    present: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-CLASS_LOSSES = ("cross_entropy", "focal")
-LOSSES = (*CLASS_LOSSES, "mse", "huber", "mae", "quantile")
+from lanewise.training import CLASS_LOSSES, VALUE_LOSSES
+
+LOSSES = (*CLASS_LOSSES, *VALUE_LOSSES)
 
 _SURE = 1e-12  # least 1 - p of the focal loss: a power of 0 has no derivative
 

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from lanewise.engine.augmentation import Augmentation
 from lanewise.engine.averaging import MEAN, averages, plan_shares, shares
 from lanewise.engine.lane import Goal, Lane, SplitTensors
-from lanewise.engine.losses import CLASS_LOSSES, Terms, balanced_weights, l1_penalties
+from lanewise.engine.losses import Terms, balanced_weights, l1_penalties
+from lanewise.engine.mixing import Batch, Mixing, mixes
 from lanewise.engine.optimizers import FAMILIES
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
 from lanewise.engine.schedules import Plateau, factors
 from lanewise.engine.stack import Stack, Weights
 from lanewise.engine.state import OPTIMIZER, LaneState
+from lanewise.training import CLASS_LOSSES
 
 _MASK_BYTES = 2**22  # of dropout draws held at once for one lane
 _EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
@@ -99,6 +102,14 @@ class Plan:
             self.averages = plan_shares(moved, device)
         targets = [t.train_target for t in own]
         self.terms = Terms.of(configs, device, _class_weights(configs, targets, goal, device))
+        lanes, size = [(s.lane, s.epoch) for s in slots], (self.steps, batch)
+        shape = self._inputs[0].shape[1:]
+        self._augmentation = (
+            Augmentation(lanes, [t.present for t in own], size, shape, device)
+            if any(c["augmentation"] != "none" for c in configs)
+            else None
+        )
+        self._mixing = Mixing(lanes, size, shape, device) if any(map(mixes, configs)) else None
 
     def factors(self, slot: Slot) -> np.ndarray:
         """The factors [S] of a lane's base learning rate in this epoch, but for a plateau's."""
@@ -113,12 +124,15 @@ class Plan:
             lr = lr * slot.plateau.scale
         return FAMILIES[config["optimizer"]].coefficients(config, lr, slot.epoch * self.steps)
 
-    def batch_at(self, step: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Inputs [K, B, ...] and targets [K, B] of one step."""
+    def batch_at(self, step: int) -> Batch:
+        """One step's rows, augmented and mixed; steps are to be asked for in order, each once."""
         index = self._index[step]
         flat = index.reshape(-1)
         inputs = [x.index_select(0, flat).view(*index.shape, *x.shape[1:]) for x in self._inputs]
-        return inputs, self._target.index_select(0, flat).view(index.shape)
+        target = self._target.index_select(0, flat).view(index.shape)
+        if self._augmentation is not None:
+            inputs[0] = self._augmentation.at(step, inputs[0])
+        return Batch(inputs, target) if self._mixing is None else self._mixing.at(step, inputs, target)
 
 
 class Masks:

@@ -20,7 +20,8 @@ from lanewise.engine.averaging import MEAN, averages, move
 from lanewise.engine.clock import ChunkClock
 from lanewise.engine.hypergradient import Hypergradient
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
-from lanewise.engine.losses import lane_losses, with_l1
+from lanewise.engine.losses import with_l1
+from lanewise.engine.mixing import batch_losses
 from lanewise.engine.optimizers import FAMILIES, clip_rows, optimizer_groups
 from lanewise.engine.plan import Masks, Plan, Slot, valid_batches, window
 from lanewise.engine.stack import NotStackableError, Stack
@@ -230,14 +231,14 @@ class LanePool:
         hyper = self._tangents.epoch(slots, plan, tensors)
         losses = []
         for step in range(plan.steps):
-            inputs, target = plan.batch_at(step)
+            batch = plan.batch_at(step)
             dropped = masks.at(step)
             if hyper is not None:
-                hyper.move(step, {"flat": p, **state}, buffers, dropped, inputs, target)
+                hyper.move(step, {"flat": p, **state}, buffers, dropped, batch)
             flat = p.detach().requires_grad_()
             with self._autocast():
-                out, fresh = self._stack.forward(flat, buffers, dropped, inputs, training=True)
-            loss = lane_losses(self._goal.loss, out.float(), target, plan.terms)
+                out, fresh = self._stack.forward(flat, buffers, dropped, batch.inputs, training=True)
+            loss = batch_losses(self._goal.loss, out.float(), batch, plan.terms)
             (g,) = torch.autograd.grad(loss.sum(), flat)
             if plan.l1 is not None:
                 g = with_l1(g, p, plan.l1)

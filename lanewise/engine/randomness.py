@@ -25,6 +25,11 @@ def generator(seed: int, *path: object) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(seed, *path))
 
 
+def numbers(seed: int, *path: object) -> np.random.Generator:
+    """numpy's generator for one named stream of one lane, for what is drawn for a whole epoch at once."""
+    return np.random.Generator(np.random.PCG64(stream_seed(seed, *path)))
+
+
 def epoch_order(seed: int, epoch: int, rows: int, batch: int) -> np.ndarray:
     """The order in which a lane sees its training rows in one epoch.
 

@@ -1,7 +1,7 @@
 """The slow twin: one trial, one torch.optim optimiser, one plain module, step by step.
 
 It answers "what should this lane have done" for the tests of the fast path, shares with it only the
-order of rows, the dropout draws and the schedule factors, and is never used to train.
+order of rows, the draws (of dropout, augmentation, mixing) and the schedule factors, and is never used to train.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from lanewise.engine.lane import Goal, Lane, SplitTensors
-from lanewise.engine.losses import CLASS_LOSSES, balanced_weights
+from lanewise.engine.losses import balanced_weights
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
+from lanewise.engine.reference_inputs import SlowInputs
 from lanewise.engine.schedules import Plateau, factors
+from lanewise.training import CLASS_LOSSES
 
 
 class _DrawnDropout(nn.Module):
@@ -136,6 +138,7 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
     for epoch in range(lane.stop or lane.epochs):
         streams[:] = [MaskStream(lane.seed, epoch)]
         order = epoch_order(lane.seed, epoch, rows, batch)
+        drawn = SlowInputs(lane, epoch, (steps, batch), split)
         t = np.arange(epoch * steps, (epoch + 1) * steps)
         rates = lane.config["lr"] * factors(lane.config, t, lane.epochs * steps, steps)
         module.train()
@@ -145,8 +148,9 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
                 group["lr"] = float(rates[step]) * (plateau.scale if plateau else 1.0)
             index = torch.from_numpy(order[step])
             optimizer.zero_grad()
-            out = module(*(x[index] for x in split.train))
-            loss = _loss(goal, lane, split, out, split.train_target[index])
+            inputs, parts = drawn.batch(step, [x[index] for x in split.train], split.train_target[index])
+            out = module(*inputs)
+            loss = sum((w * _loss(goal, lane, split, out, y) for w, y in parts), torch.tensor(0.0))
             torch.autograd.backward(loss + _penalty(module, lane.config) if lane.config["l1"] else loss)
             if clip:
                 nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], clip)

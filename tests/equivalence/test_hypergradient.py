@@ -16,7 +16,7 @@ from torch import nn
 
 from lanewise.engine import Engine, Goal, Lane, SplitTensors, reference
 from lanewise.engine.hypergradient import CONTINUOUS
-from lanewise.engine.losses import CLASS_LOSSES
+from lanewise.training import CLASS_LOSSES
 
 RELATIVE = 1e-3  # of the derivative; measured: below 1e-5 but where a ReLU changes sides between two runs
 STEP = 1e-5  # of a central difference, relative to the hyperparameter

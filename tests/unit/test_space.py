@@ -52,6 +52,7 @@ def test_the_default_study_searches_rate_decay_and_the_networks_ranges() -> None
         "schedule": "cosine", "warmup": 0.0, "min_lr_factor": 0.0, "clip": 0.0, "batch_size": 64,
         "loss": "auto",
         "label_smoothing": 0.0, "class_weight": "none", "l1": 0.0, "averaging": "none",
+        "mixing": "none", "augmentation": "none",
         "width": 64, "depth": 2, "dropout": 0.1,
         "embedding": "none", "activation": "relu", "norm": True,
     }  # fmt: skip
