@@ -20,6 +20,7 @@ from lanewise.pruning import Direction
 from lanewise.search.optuna_study import OptunaStudy, Ranges
 from lanewise.search.random import RandomSearch, trial_seed
 from lanewise.search.records import Told
+from lanewise.search.unfinished import at_level
 from lanewise.space import Config, Space
 from lanewise.study import Study
 
@@ -27,7 +28,8 @@ from lanewise.study import Study
 class TPE:
     """TPE over all searched hyperparameters at once; running trials count as bad (constant liar).
 
-    The first `search.startup` results come from random search. Conditional hyperparameters are drawn one
+    Where trials are pruned it learns from the highest epoch that `search.startup` of them have reached, see
+    `unfinished`. The first `search.startup` results come from random search. Conditional hyperparameters are drawn one
     by one, given their parents. A trial outside the current space (a control draw, or a default outside
     a narrowed range) is not told: it has no place in the densities.
     """
@@ -41,7 +43,7 @@ class TPE:
 
     def ask(self, number: int, history: Sequence[Told]) -> Config:
         """Draw from the densities of the good and the bad trials in `history`."""
-        self._learn(history)
+        self._learn(at_level(history, self._startup, self._direction))
         if not self._ranges.all or self._memory.finished < self._startup:
             return self._random.ask(number, history)
         return self._memory.draw(
