@@ -31,6 +31,7 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
 _KINDS = ("number", "category", "date", "image", "series", "text")
 _WIDTH = 110
+_FEW_SERIES, _SMALL_BATCH, _STEPS = 2_000, 16, 1_200  # up to so many rows, batches and steps of a training
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Look:
         gaps: rows without a target.
         infinite: columns with infinite numbers.
         warnings: everything else prepare will say.
+        development: rows that are not sealed.
         test_source, split_column: where the source itself has test rows.
         image_paths: column of paths to images.
         kind: table, image, series or text.
@@ -78,6 +80,7 @@ class Look:
     gaps: int
     infinite: tuple[str, ...]
     warnings: tuple[DataWarning, ...]
+    development: int = 0
     test_source: str | None = None
     split_column: str | None = None
     kind: str = "table"
@@ -143,7 +146,8 @@ def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
                 "leak", "task", "target_missing",
             ) and w.column not in dataset.dropped
         ),
-        test_source=options.test_source, split_column=split, kind=dataset.layout.kind, types=types,
+        development=dataset.rows, test_source=options.test_source, split_column=split,
+        kind=dataset.layout.kind, types=types,
         image_paths=options.image_paths,
     )
 
@@ -196,7 +200,7 @@ def write_study(seen: Look) -> str:
     if seen.kind in NETWORKS:
         what = {"image": "images", "series": "series", "text": "texts"}[seen.kind]
         lines += ["model:", f"  name: {NETWORKS[seen.kind]}  # the data are {what}"]
-    lines += ["search:", f"  metric: {seen.metric}{_comment(seen.metric_reason)}", *_pace(seen.rows, seen.kind)]
+    lines += ["search:", f"  metric: {seen.metric}{_comment(seen.metric_reason)}", *_pace(_paced_rows(seen), seen.kind)]
     return "\n".join(lines) + "\n"
 
 
@@ -210,6 +214,12 @@ def _test_rows(seen: Look) -> list[str]:
     return lines
 
 
+def _paced_rows(seen: Look) -> int:
+    """Rows of a source of which a fifth is sealed; where the test rows are given, as many as would leave these."""
+    given = seen.test_source or seen.split_column
+    return round(seen.development / 0.8) if given else seen.rows
+
+
 def _pace(rows: int, kind: str) -> list[str]:
     """Lines that keep a large table's study within minutes; none for a small one, whose defaults fit.
 
@@ -217,6 +227,12 @@ def _pace(rows: int, kind: str) -> list[str]:
     """
     batch = min(1024, 2 ** round(math.log2(max(0.6 * rows / 64, 64))))
     lines = []
+    if kind == "series" and rows <= _FEW_SERIES:
+        steps = max(1, round(0.6 * rows / _SMALL_BATCH))
+        return [
+            "space:", f"  batch_size: {_SMALL_BATCH}  # few series: smaller batches make more steps", "train:",
+            f"  epochs: {min(200, max(50, round(_STEPS / steps)))}  # of {steps} steps", "  patience: 50",
+        ]  # fmt: skip
     if kind in ("image", "text") and rows > 1_000:
         return [
             "  trials: 30", "evaluate:", "  repeats: 1  # large folds vary little", "  finalists: 2", "train:",
