@@ -1,7 +1,7 @@
 """Strategies and pruners of the search on LCBench: what a search finds by its ticks and its epochs.
 
     PYTHONPATH=. python benchmarks/bench_search.py DATA [--runs FILE] [--tasks 17] [--seeds 20]
-        [--lanes 1 8 64] [--strategies tpe random ...] [--pruners none asha:5:3 ...] [--learn last rung ...]
+        [--lanes 1 8 64] [--strategies tpe random ...] [--pruners none asha:5:3 ...] [--learn product gain ...]
         [--trials 600] [--record FILE]
 
 DATA is the folder of the ONNX surrogate of LCBench (model.onnx, encoding.json, config_space.json, from
@@ -11,8 +11,9 @@ Beside it runs plain Optuna (`--strategies optuna-tpe optuna-random`): 100 full 
 
 Every finished run is one line of the runs file, and a run that is there already is not made again, so the
 command may be stopped and repeated. `--record` writes the means over the tasks and seeds that all kinds of runs
-have. `--learn` says what TPE is told of trials that did not end by themselves: `last` is the product's own way, the
-others are in `unfinished.py`. Nothing here reads a clock but for the seconds of a run.
+have. `--learn` says what TPE is told of trials that did not end by themselves: `product` is the product's own way
+(lanewise/search/unfinished.py), the others are in `unfinished.py`. Nothing here reads a clock but for the seconds of a
+run.
 """
 
 from __future__ import annotations
@@ -95,10 +96,10 @@ class Learner:
 
     def __init__(self, study: Study, space: Space, direction: Direction, rule: str) -> None:
         self._inner, self._direction = strategy_of(study, space, direction), direction
-        self._rule, self._enough = rule, study.search.startup
+        self._rule = rule
 
     def ask(self, number: int, history: Sequence[Told]) -> Config:
-        return self._inner.ask(number, learned(history, self._rule, self._enough, self._direction))
+        return self._inner.ask(number, learned(history, self._rule, self._direction))
 
 
 class CurveTrainer:
@@ -157,7 +158,7 @@ def run_lanes(
     """One search; its steps are (ticks, epochs, best complete score) wherever that score rose."""
     study = a_study(strategy, pruner, seed, lanes, trials)
     space = build_space(study, NETWORK, DEFAULTS)
-    if learn not in ("", "last"):
+    if learn not in ("", "product"):
         search_run.strategy_of = lambda *made: Learner(*made, learn)
     else:
         search_run.strategy_of = strategy_of
@@ -222,7 +223,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--strategies", nargs="+", default=["optuna-tpe", "tpe", "random"])
     parser.add_argument("--pruners", nargs="+", default=["none", "asha"])
-    parser.add_argument("--learn", nargs="+", default=["last"], choices=["last", "rung", "gain", "drop"])
+    parser.add_argument("--learn", nargs="+", default=["product"], choices=["product", "gain", "drop"])
     parser.add_argument("--record", type=Path)
     parser.add_argument("--trials", type=int, default=600)
     args = parser.parse_args()

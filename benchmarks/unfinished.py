@@ -1,6 +1,6 @@
-"""What a trial that did not train to its end is worth to a model of scores: rules that bench_search.py compares.
+"""What a trial that did not train to its end is worth to a model of scores: two rules that bench_search.py compares.
 
-The product's own is `lanewise.search.unfinished`. Pure functions of the history.
+The product's own, which was better, is `lanewise.search.unfinished`. Pure functions of the history.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from statistics import median
 
 from lanewise.pruning import Direction
 from lanewise.search.records import Told
-from lanewise.search.unfinished import at_level
 
 
 def with_gain(history: Sequence[Told], direction: Direction) -> list[Told]:
@@ -39,12 +38,8 @@ def with_gain(history: Sequence[Told], direction: Direction) -> list[Told]:
     ]
 
 
-def learned(history: Sequence[Told], rule: str, enough: int, direction: Direction) -> list[Told]:
-    """The history as a model of scores shall see it, by one of the rules that were compared."""
-    if rule.startswith("rung"):
-        return at_level(history, int(rule[4:] or enough), direction)
+def learned(history: Sequence[Told], rule: str, direction: Direction) -> list[Told]:
+    """The history as a model of scores shall see it, by a rule that was compared with the product's own."""
     if rule == "gain":
         return with_gain(history, direction)
-    if rule == "drop":
-        return [replace(t, state="failed", value=None) if t.state == "pruned" else t for t in history]
-    return list(history)
+    return [replace(t, state="failed", value=None) if t.state == "pruned" else t for t in history]
