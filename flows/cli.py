@@ -241,7 +241,7 @@ def predict(
     _quiet()
     from tasks.predict import predict_file
 
-    text = predict_file(model, data, tracking_uri)
+    text = predict_file(model, data, tracking_uri, say=lambda words: typer.echo(words, err=True))
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lanewise.baselines import baseline_names, baseline_prediction
+from lanewise.calibration import Calibration, FoldOutputs, calibrate
 from lanewise.errors import SearchError
 from lanewise.intervals import Interval
 from lanewise.judge import CAVEATS, Candidate, Contender, Evaluation, judge, median_epoch
@@ -144,6 +146,7 @@ def evaluate(
     baselines: bool,
     confidence: float,
     seed: int,
+    calibrated: bool = True,
 ) -> Evaluation:
     """Trains every contender on every fold in one call, scores all, and judges (`judge.judge`).
 
@@ -158,6 +161,7 @@ def evaluate(
         baselines: whether to fit the baselines.
         confidence: of the intervals.
         seed: of the study.
+        calibrated: whether to fit the calibration of the winner's and the default's probabilities.
 
     Raises:
         SearchError: no contender has a score in every fold that counts.
@@ -170,7 +174,7 @@ def evaluate(
         raise ValueError(f"train_fn returned {len(results)} results for {len(jobs)} lanes")
     candidates = _candidates(dataset, contenders, splits, results, baselines, seed, warnings)
     counted = _counted_folds(metric, dataset, splits, warnings)
-    return judge(
+    found = judge(
         metric,
         contenders,
         candidates,
@@ -180,6 +184,28 @@ def evaluate(
         confidence=confidence,
         warnings=warnings,
     )
+    if not calibrated or dataset.task == "regression":
+        return found
+    names = [c.name for c in contenders]
+    fits = {
+        name: _calibration(dataset, splits, results[names.index(name) * len(splits) :])
+        for name in {found.winner, "default"}
+    }
+    return replace(
+        found, candidates=tuple(replace(c, calibration=fits.get(c.name)) for c in found.candidates)
+    )
+
+
+def _calibration(
+    dataset: Dataset, splits: Sequence[Split], results: Sequence[tuple[Array | None, int]]
+) -> Calibration | None:
+    """Of one contender, whose lanes come first in `results`."""
+    folds = [
+        FoldOutputs(outputs, dataset.target[split.valid], split.valid)
+        for split, (outputs, _) in zip(splits, results, strict=False)
+        if outputs is not None
+    ]
+    return calibrate(folds, dataset.metric)
 
 
 def _candidates(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from lanewise.calibration import Calibration
 from lanewise.data import Fitted, Layout, read_fitted
 from lanewise.errors import ModelError
-from lanewise.metrics import probabilities
+from lanewise.metrics import Metric, probabilities
 from lanewise.model import Network, resolve
 from lanewise.space import Config
 
@@ -49,6 +50,7 @@ class FittedModel:
         states: one state_dict per member, on the CPU.
         seeds: one per member.
         epochs: trained.
+        calibration: of the probabilities; None leaves them as the networks give them.
     """
 
     network: Network
@@ -61,6 +63,7 @@ class FittedModel:
     states: tuple[dict[str, Tensor], ...]
     seeds: tuple[int, ...]
     epochs: int
+    calibration: Calibration | None = None
 
     @property
     def layout(self) -> Layout:
@@ -87,7 +90,7 @@ class FittedModel:
         return modules
 
     def predict_array(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """Mean over the members of the probabilities [N, C], or of the values [N] in the target's unit.
+        """Mean over the members of the probabilities [N, C], calibrated, or of the values [N] in the target's unit.
 
         Raises:
             ModelError: a network gave an output that is not finite.
@@ -109,7 +112,17 @@ class FittedModel:
             )
             total = found if total is None else total + found
         assert total is not None  # a fitted model has a member
-        return total / len(self.states)
+        mean = total / len(self.states)
+        return mean if self.calibration is None else self.calibration.apply(mean)
+
+    def labels(self, probability_NC: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Predicted codes [N] of what `predict_array` returned for classes."""
+        return (self.calibration or Calibration()).labels(probability_NC)
+
+    def scored(self, metric: Metric, prediction: npt.NDArray[np.float64]) -> Array:
+        """What a metric is given of a prediction: codes where a threshold decides them, else the prediction."""
+        decided = self.calibration is not None and self.calibration.threshold is not None
+        return self.labels(prediction) if decided and metric.needs == "label" else prediction
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Predicts new rows.
@@ -124,7 +137,7 @@ class FittedModel:
         if self.task == "regression":
             return pd.DataFrame({"prediction": values}, index=frame.index)
         names = np.asarray(self.classes, dtype=object)
-        columns: dict[str, Any] = {"prediction": names[values.argmax(1)]}
+        columns: dict[str, Any] = {"prediction": names[self.labels(values)]}
         columns |= {f"probability_{name}": values[:, code] for code, name in enumerate(self.classes)}
         return pd.DataFrame(columns, index=frame.index)
 
@@ -156,6 +169,8 @@ class FittedModel:
             "seeds": list(self.seeds),
             "epochs": self.epochs,
         }
+        if self.calibration is not None:
+            spec["calibration"] = asdict(self.calibration)
         tensors = {
             f"member.{member}.{name}": tensor
             for member, state in enumerate(self.states)
@@ -201,6 +216,7 @@ class FittedModel:
             states=tuple(states),
             seeds=tuple(spec["seeds"]),
             epochs=spec["epochs"],
+            calibration=Calibration.from_dict(spec.get("calibration")),
         )
 
     def frozen(self) -> str:

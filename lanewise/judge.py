@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lanewise.calibration import Calibration
 from lanewise.errors import SearchError
 from lanewise.folds import shared_epoch
 from lanewise.intervals import Interval, corrected_t_interval, no_interval, point
@@ -60,6 +61,7 @@ class Candidate:
         config: None for a baseline.
         scores: metric -> one value per fold in the metric's natural direction; None where undefined.
         best_epochs: one per fold, counted from 1; empty for a baseline.
+        calibration: of the winner's and the default's probabilities; None for the others, and for numbers.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Candidate:
     config: dict[str, Any] | None
     scores: dict[str, list[float | None]]
     best_epochs: list[int]
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ class Evaluation:
     def from_dict(cls, record: Mapping[str, Any]) -> Evaluation:
         """Reads what `dataclasses.asdict` and JSON made of an evaluation."""
         fields = dict(record)
-        fields["candidates"] = tuple(Candidate(**c) for c in record["candidates"])
+        fields["candidates"] = tuple(
+            Candidate(**{**c, "calibration": Calibration.from_dict(c.get("calibration"))})
+            for c in record["candidates"]
+        )
         for name in ("winner_minus_default", "winner_minus_baseline"):
             fields[name] = Interval(**record[name])
         return cls(**fields)

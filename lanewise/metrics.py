@@ -269,7 +269,7 @@ def probabilities(outputs_NC: Array) -> npt.NDArray[np.float64]:
 
 
 def resampled_scores(
-    names: Sequence[str], target: Array, prediction: Array, rows_BN: Array
+    names: Sequence[str], target: Array, prediction: Array, rows_BN: Array, labels: Array | None = None
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Scores many resamples of one prediction at once: each resample is a lane.
 
@@ -278,6 +278,7 @@ def resampled_scores(
         target: codes or values [N].
         prediction: probabilities [N, C], or values [N] for regression.
         rows_BN: int, the rows of each of B resamples.
+        labels: codes [N] that metrics of labels score; None is the most probable class.
 
     Returns:
         float64 [B] per name; nan where a resample leaves the metric undefined.
@@ -285,11 +286,18 @@ def resampled_scores(
     shaped = np.array(prediction, dtype=np.float64).reshape(len(target), -1)
     probable = METRICS[names[0]].needs != "value"
     outputs = torch.from_numpy(np.log(np.maximum(shaped, SMALLEST)) if probable else shaped)
+    chosen = [name for name in names if labels is not None and METRICS[name].needs == "label"]
+    if labels is not None and (labels == shaped.argmax(1)).all():
+        chosen = []
+    decided = torch.nn.functional.one_hot(torch.from_numpy(labels), shaped.shape[1]).double() if chosen else outputs
+    rest = [name for name in names if name not in chosen]
     wanted = torch.from_numpy(np.array(target, dtype=np.int64 if probable else np.float64))
     step = max(1, CHUNK_VALUES // max(rows_BN.shape[1] * shaped.shape[1], 1))
     parts = []
     for start in range(0, len(rows_BN), step):
         rows = torch.from_numpy(np.ascontiguousarray(rows_BN[start : start + step], dtype=np.int64))
         n = torch.full((len(rows),), rows.shape[1])
-        parts.append(lane_scores(names, outputs[rows], wanted[rows], n))
+        parts.append(lane_scores(rest, outputs[rows], wanted[rows], n))
+        if chosen:
+            parts[-1] |= lane_scores(chosen, decided[rows], wanted[rows], n)
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in names}

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lanewise.calibration import Calibration
 from lanewise.errors import SearchError
 from lanewise.fitted import FittedModel
 from lanewise.intervals import Interval, bootstrap_intervals, no_interval, point
@@ -113,6 +114,7 @@ def refit(
     members: int,
     seed: int,
     train_full: TrainFull,
+    calibration: Calibration | None = None,
 ) -> FittedModel:
     """Trains a frozen configuration on all development rows, once per member.
 
@@ -128,6 +130,7 @@ def refit(
         members: refits with different seeds, whose predictions are averaged.
         seed: of the study.
         train_full: trains all members; see `TrainFull`.
+        calibration: of the probabilities, fitted by cross-validation of this configuration.
 
     Raises:
         SearchError: a member's weights are not finite.
@@ -161,6 +164,7 @@ def refit(
         states=tuple(states),
         seeds=seeds,
         epochs=epochs,
+        calibration=calibration,
     )
 
 
@@ -196,9 +200,10 @@ def open_and_score(
     target = np.asarray(target)
     ours = fitted.predict_array(frame)
     same = len(set(hashes)) == 1
-    theirs = ours if fitted_default is None or same else fitted_default.predict_array(frame)
+    other = fitted if fitted_default is None or same else fitted_default
+    theirs = ours if other is fitted else other.predict_array(frame)
     scores, default_scores, difference = _intervals(
-        fitted, target, (ours, theirs), metric, confidence, bootstrap, seed
+        (fitted, other), target, (ours, theirs), metric, confidence, bootstrap, seed
     )
     if fitted_default is None:
         default_scores, difference = {}, no_interval(None, confidence, "the default could not be trained")
@@ -211,7 +216,7 @@ def open_and_score(
         default_scores=default_scores,
         difference=difference,
         n=len(target),
-        confusion=None if regression else _confusion(target, ours),
+        confusion=None if regression else _confusion(target, fitted.labels(ours), ours.shape[1]),
         residuals=_residuals(target, ours, seed) if regression else None,
         opened_at=opened_at,
         frozen=frozen,
@@ -220,7 +225,7 @@ def open_and_score(
 
 
 def _intervals(
-    fitted: FittedModel,
+    models: tuple[FittedModel, FittedModel],
     target: Array,
     predictions: tuple[Array, Array],
     metric: str,
@@ -229,19 +234,23 @@ def _intervals(
     seed: int,
 ) -> tuple[dict[str, Interval], dict[str, Interval], Interval]:
     """Every metric's interval for both predictions, and the objective's difference, on the same draws."""
-    names = metrics_for(fitted.task)
+    names = metrics_for(models[0].task)
     ours, theirs = predictions
+    own_labels, other_labels = (
+        None if model.task == "regression" else model.labels(found)
+        for model, found in zip(models, predictions, strict=True)
+    )
 
     def statistic(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        one = resampled_scores(names, target, ours, rows)
-        other = one if theirs is ours else resampled_scores(names, target, theirs, rows)
+        one = resampled_scores(names, target, ours, rows, own_labels)
+        other = one if theirs is ours else resampled_scores(names, target, theirs, rows, other_labels)
         return np.column_stack([*one.values(), *other.values(), one[metric] - other[metric]])
 
     found = bootstrap_intervals(statistic, len(target), confidence=confidence, resamples=bootstrap, seed=seed)
     last = found[-1]
     found[-1] = Interval(last.estimate, last.low, last.high, confidence, f"paired {last.method}")
     for column, name in enumerate([*names, *names, metric]):
-        if reason := undefined(name, target, len(fitted.classes) or None):
+        if reason := undefined(name, target, len(models[0].classes) or None):
             found[column] = no_interval(None, confidence, reason)
     count = len(names)
     return (
@@ -251,9 +260,8 @@ def _intervals(
     )
 
 
-def _confusion(target: Array, found: Array) -> list[list[int]]:
-    classes = found.shape[1]
-    cells = np.bincount(target.astype(np.int64) * classes + found.argmax(1), minlength=classes**2)
+def _confusion(target: Array, labels: Array, classes: int) -> list[list[int]]:
+    cells = np.bincount(target.astype(np.int64) * classes + labels, minlength=classes**2)
     return [[int(n) for n in row] for row in cells.reshape(classes, classes)]
 
 

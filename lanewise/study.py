@@ -286,6 +286,11 @@ class Evaluate(Section):
     bootstrap: Int = Field(
         default=1000, ge=100, le=1_000_000, description="Resamples of every bootstrap interval."
     )
+    calibrate: Flag = Field(
+        default=True,
+        description="Whether predicted probabilities are corrected by a temperature, and for f1, mcc and "
+        "balanced_accuracy of two classes a threshold is chosen, both on out-of-fold rows.",
+    )
 
 
 class Register(Section):

@@ -49,6 +49,7 @@ def cross_validate(job: Job, prepared: StageResult, searched: StageResult) -> Ma
             baselines=wanted.baselines,
             confidence=wanted.confidence,
             seed=study.seed,
+            calibrated=wanted.calibrate,
         )
     shop.finished_lanes("evaluate").remove()
     for warning in found.warnings:

@@ -131,6 +131,7 @@ def _refit(shop: Workshop, found: Evaluation, name: str, members: int) -> Fitted
         members=members,
         seed=shop.study.seed,
         train_full=refit_training(shop),
+        calibration=candidate.calibration,
     )
 
 
@@ -225,5 +226,6 @@ def _champion_score(shop: Workshop, test: TestResult, version: str) -> tuple[flo
         return None, error.what
     except (LanewiseError, KeyError, ValueError) as error:
         return None, f"it does not take these columns ({str(error).splitlines()[0]})"
-    score = find_metric(test.metric, dataset.task).full(target, prediction)
+    metric = find_metric(test.metric, dataset.task)
+    score = metric.full(target, champion.scored(metric, prediction))
     return (score, None) if score == score else (None, f"its {test.metric} is undefined")

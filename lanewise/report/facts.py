@@ -194,6 +194,12 @@ class Facts:
             for record, row in zip(records, rows, strict=True)
         ]
 
+    @property
+    def winning_candidate(self) -> Json:
+        """The winner's record of cross-validation; empty where there is none."""
+        records = dicts(self.evaluation.get("candidates"))
+        return next((r for r in records if r.get("name") == self.winner), {})
+
     def candidate(self, name: str) -> Candidate | None:
         """The candidate of that name."""
         return next((c for c in self.candidates if c.name == name), None)

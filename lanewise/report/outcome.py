@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from lanewise.intervals import Interval
 from lanewise.report import plots_outcome
-from lanewise.report.document import Card, Section, Table, section, table
+from lanewise.report.document import Card, Section, Table, Text, section, table
 from lanewise.report.facts import Facts, direction_of
+from lanewise.report.parts import mapping
 from lanewise.report.pictures import picture
 from lanewise.report.wording import (
     MINUS,
@@ -77,8 +78,42 @@ def scores(facts: Facts) -> Section | None:
             _sealed(facts),
             picture("folds", plots_outcome.folds, facts, drawn=drawn),
             _fold_table(facts),
+            *_calibration(facts),
         ],
     )
+
+
+def _calibration(facts: Facts) -> list[Text]:
+    """What temperature and threshold are worth, on rows they were not fitted on."""
+    found = mapping(facts.winning_candidate.get("calibration"))
+    before, after = mapping(found.get("before")), mapping(found.get("after"))
+    temperature, threshold = finite(found.get("temperature")), finite(found.get("threshold"))
+    rows = thousands(finite(found.get("rows")))
+    texts = []
+
+    def change(name: str) -> str:
+        old, new = finite(before.get(name)), finite(after.get(name))
+        places = decimals(None, None, old, new)
+        return f"{metric_words(name)} {fixed(old, places)} before and {fixed(new, places)} after"
+
+    if temperature == 1.0:
+        texts.append(
+            f"Probabilities stay as the network gives them: on {rows} out-of-fold rows no temperature improved "
+            + f"the log loss ({change('log_loss')})."
+        )
+    elif temperature is not None:
+        way = "less" if temperature > 1 else "more"
+        texts.append(
+            f"Probabilities are calibrated with the temperature {fixed(temperature, 3)}, which makes them {way} "
+            + f"sure. On {rows} out-of-fold rows, each fold corrected by what the others say: "
+            + f"{change('log_loss')}, {change('ece')}. The sealed scores are those of calibrated probabilities."
+        )
+    if threshold is not None:
+        texts.append(
+            f"The second class is predicted from a probability of {fixed(threshold, 3)} on, chosen on the same "
+            + f"rows: {change(facts.metric)}, by folds as above."
+        )
+    return [Text(text) for text in texts]
 
 
 def _bare(estimate: float | None) -> Interval:

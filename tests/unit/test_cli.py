@@ -182,6 +182,16 @@ def test_predict_from_a_stored_folder(call: Call, study: Path, tmp_path: Path) -
     expected = fitted.predict(pd.read_csv(tmp_path / "rows.csv").drop(columns="target"))
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-6)
 
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    column = dataset.columns.categories[0] if dataset.columns.categories else None
+    assert ("a category" in err) is False
+    if column is not None:
+        rows.loc[:2, column] = "never seen"
+        rows.to_csv(tmp_path / "odd.csv", index=False)
+        code, _, err = call("predict", str(tmp_path / "model"), "odd.csv")
+        said = f"{column}: a category that training did not have, or rarely: 3 of {len(rows)} rows"
+        assert (code, said in err) == (0, True)
+
     pd.read_csv(tmp_path / "rows.csv").drop(columns="x1").to_csv(tmp_path / "less.csv", index=False)
     code, _, err = call("predict", str(tmp_path / "model"), "less.csv")
     assert (code, "x1" in err) == (3, True)

@@ -327,3 +327,27 @@ def test_fold_scores_are_finite_or_none():
 def test_an_evaluation_survives_json():
     found = run(ToyData(), [4, 2, 3], (0.8, None, 0.9), baselines=True)
     assert Evaluation.from_dict(json.loads(json.dumps(asdict(found), allow_nan=False))) == found
+
+
+def test_winner_and_default_are_calibrated_on_out_of_fold_rows_and_nobody_else():
+    from lanewise.calibration import FoldOutputs, calibrate
+
+    data = ToyData()
+    found = run(data, [9, 6, 7], (0.7, 0.9, 0.8), baselines=True)
+    assert found.winner == "trial-0001"
+    assert {c.name for c in found.candidates if c.calibration} == {"default", "trial-0001"}
+    config = {"name": "default"}
+    outputs = trainer(data, {"default": lambda _: 9})([(config, 0, split) for split in data.splits])
+    folds = [
+        FoldOutputs(o, data.target[s.valid], s.valid)
+        for (o, _), s in zip(outputs, data.splits, strict=True)
+    ]
+    assert found.candidate("default").calibration == calibrate(folds, "accuracy")
+    assert Evaluation.from_dict(json.loads(json.dumps(asdict(found)))) == found
+    numbers = ToyData(classes=0, metric="rmse")
+    values = evaluate(
+        numbers, contenders(1.0), numbers.splits,
+        lambda jobs: [(np.zeros((30, 1), np.float32), 3) for _ in jobs],
+        folds=FOLDS, baselines=False, confidence=0.95, seed=3,
+    )  # fmt: skip
+    assert values.candidate("default").calibration is None

@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from lanewise.calibration import Calibration
 from lanewise.data import Dataset
 from lanewise.data.columns import Columns
 from lanewise.data.preprocessing import fit_preprocessor
@@ -166,6 +167,49 @@ def test_predictions_equal_the_slow_twin(task, monkeypatch):
         assert list(found) == ["prediction", *(f"probability_{c}" for c in fitted.classes)]
         assert found["prediction"].tolist() == [fitted.classes[i] for i in expected.argmax(1)]
         np.testing.assert_allclose(found.iloc[:, 1:].sum(1), 1)
+
+
+def test_calibrated_members_are_averaged_first_and_a_threshold_decides_the_label():
+    plain = fitted_model("binary")
+    warm = replace(plain, calibration=Calibration(2.5, 0.3, 80, {"f1": 0.5}, {"f1": None}))
+    frame, _ = rows(40, seed=3)
+    mean = slow_prediction(plain, frame)
+    expected = torch.softmax(torch.from_numpy(mean).log() / 2.5, 1).numpy()
+    np.testing.assert_allclose(warm.predict_array(frame), expected, rtol=1e-5)
+    found = warm.predict(frame)["prediction"].tolist()
+    assert found == [warm.classes[int(p >= 0.3)] for p in expected[:, 1]]
+    assert found != plain.predict(frame)["prediction"].tolist()
+    spec, tensors = warm.to_parts()
+    again = FittedModel.from_parts(json.loads(json.dumps(spec, allow_nan=False)), tensors)
+    assert again.calibration == warm.calibration
+    assert warm.frozen() != plain.frozen()  # the seal is opened with the calibration as it is
+
+
+def test_sealed_scores_are_those_of_calibrated_probabilities_and_of_the_threshold():
+    plain = fitted_model("binary")
+    warm = replace(plain, calibration=Calibration(2.5, 0.3, 80))
+    frame, signal = rows(60, seed=5)
+    target = codes_of("binary", signal)
+
+    class Rows:
+        def open(self, frozen):
+            return frame, target
+
+        def openings(self):
+            return [{"configuration": "one"}]
+
+    found = open_and_score(Rows(), warm, plain, metric="f1", confidence=0.9, bootstrap=100, seed=0)
+    p = warm.predict_array(frame)
+    labels = (p[:, 1] >= 0.3).astype(int)
+    for name in metrics_for("binary"):
+        given = labels if METRICS[name].needs == "label" else p
+        other = plain.predict_array(frame)
+        assert found.scores[name].estimate == pytest.approx(METRICS[name].full(target, given))
+        assert found.default_scores[name].estimate == pytest.approx(METRICS[name].full(target, other))
+    assert sum(found.confusion[1]) == target.sum() and found.confusion[1][1] == (labels[target == 1] == 1).sum()
+    difference = found.scores["f1"].estimate - found.default_scores["f1"].estimate
+    assert found.difference.estimate == pytest.approx(difference)
+    assert warm.scored(METRICS["f1"], p).tolist() == labels.tolist() and warm.scored(METRICS["brier"], p) is p
 
 
 @pytest.mark.parametrize("task", TASKS)

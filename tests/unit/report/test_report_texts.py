@@ -50,6 +50,31 @@ def test_the_input_is_said_where_the_data_are_no_table(
     assert ("FOLDER" in told) == (kind == "image")
 
 
+@pytest.mark.usefixtures("unsaved")
+def test_the_report_tells_what_calibration_is_worth_by_nested_rows(fake: Callable[..., Any]) -> None:
+    records = fake().records()
+    plain = build(records).markdown
+    found = {
+        "temperature": 1.62, "threshold": 0.31, "rows": 800,
+        "before": {"log_loss": 0.512, "ece": 0.081, fake().metric: 0.70},
+        "after": {"log_loss": 0.454, "ece": 0.022, fake().metric: 0.74},
+    }  # fmt: skip
+
+    def told(record: dict[str, Any]) -> str:
+        evaluation = dict(records.evaluation or {})
+        evaluation["candidates"] = [
+            {**c, "calibration": record if c["name"] == evaluation["winner"] else None}
+            for c in evaluation["candidates"]
+        ]
+        return build(dataclasses.replace(records, evaluation=evaluation)).markdown
+
+    assert "temperature" not in plain and build(records).markdown == plain
+    text = told(found)
+    assert "temperature 1.62" in text and "less sure" in text and "0.512" in text and "0.454" in text
+    assert "from a probability of 0.31" in text.replace("0.310", "0.31") and "0.74" in text
+    assert "Probabilities stay as the network gives them" in told({**found, "temperature": 1.0})
+
+
 def test_summary_of_a_regression_that_boosting_wins(
     fake: Callable[..., Any], snapshot: SnapshotAssertion
 ) -> None:
