@@ -202,12 +202,12 @@ def _check_training(study: Study, name: str, parameter: Parameter) -> None:
     """Refuse values that training cannot use."""
     entry = TRAINING[name]
     for value in parameter.listed or parameter.bounds:
-        if isinstance(value, str) and value not in entry.choices:
+        if isinstance(value, str) and not entry.knows(value):
             near = nearest(value, entry.choices)
             raise StudyError(
                 f"`{name}` has a value that is not known" + (f", did you mean `{near}`?" if near else ""),
                 where=study.where("space", name), given=shown(value),
-                rule="one of " + ", ".join(entry.choices),
+                rule="one of " + ", ".join(entry.choices) + (", or pkg.module:function" if entry.own else ""),
                 remedy=f"write `{near}`" if near else "choose one of them",
             )  # fmt: skip
         if isinstance(value, int | float) and not isinstance(value, bool) and not entry.allows(value):

@@ -20,6 +20,7 @@ from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
 from lanewise.lane_metrics import lane_scores
 from lanewise.metrics import find_metric
+from lanewise.own_loss import load_loss
 from lanewise.study import Study, training_defaults
 from lanewise.training_checks import check_training
 
@@ -92,6 +93,7 @@ class Trainer:
 
     Raises:
         StudyError: The study's loss, augmentation or mixing does not fit the data.
+        ModelError: A loss the user wrote cannot be used.
     """
 
     def __init__(
@@ -142,6 +144,8 @@ class Trainer:
             goal = Goal(
                 loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs, tie
             )
+            if ":" in loss:  # the user's own
+                goal = replace(goal, own=load_loss(loss, [self.study.base_dir]))
             self._engines[loss] = Engine(
                 self._tensors,
                 goal,

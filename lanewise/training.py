@@ -37,6 +37,11 @@ class Training(NamedTuple):
     open_low: bool = False  # the bound itself is not legal
     open_high: bool = False
     choices: tuple[str, ...] = ()
+    own: bool = False  # a text may also be the import path of one the user wrote
+
+    def knows(self, text: str) -> bool:
+        """Whether training can use this text."""
+        return text in self.choices or (self.own and ":" in text)
 
     def allows(self, value: float) -> bool:
         """Whether training can use this number."""
@@ -74,7 +79,10 @@ _FIRST: Mapping[str, Training] = {
     "clip": Training(0.0, None, "Largest norm of the gradient; 0: no clipping.", 0, 1e6),
     "label_smoothing": Training(0.0, None, "Share of the target spread over classes.", 0, 1, open_high=True),
     "batch_size": Training(64, None, "Rows per step.", 1, 1_000_000),
-    "loss": Training("auto", None, "Loss; auto: cross_entropy for classes, mse for numbers.", choices=LOSSES),
+    "loss": Training(
+        "auto", None, "Loss; auto: cross_entropy for classes, mse for numbers; or `pkg.module:function`.",
+        choices=LOSSES, own=True,
+    ),
     "class_weight": Training("none", None, "Weight of classes in the loss.", choices=("none", "balanced")),
 }  # fmt: skip
 

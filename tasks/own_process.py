@@ -21,6 +21,7 @@ from lanewise.search.causes import LaneProcessError
 from lanewise.search.child import ChildLanes
 from lanewise.search.whole_stages import read_folds, read_refit
 from lanewise.trainer import Trainer, choose_device, full_trainer, lane_count
+from lanewise.training_checks import own_losses
 from tasks.progress import Event, say
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ OUTPUT = "network-output.txt"
 
 
 def needs_child(shop: Workshop) -> bool:
-    """Whether the study's network is the user's own."""
-    return ":" in shop.study.model.name
+    """Whether the study's network, or a loss, is the user's own."""
+    return ":" in shop.study.model.name or bool(own_losses(shop.study))
 
 
 def child_lanes(shop: Workshop, lanes: int, limit_s: float) -> ChildLanes:

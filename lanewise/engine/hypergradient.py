@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
 from lanewise.engine.lane import Goal, SplitTensors
-from lanewise.engine.losses import Terms, with_l1
+from lanewise.engine.losses import Terms, lane_losses, with_l1
 from lanewise.engine.mixing import Batch, batch_losses
 from lanewise.engine.optimizers import optimizer_groups, squared_norms
 from lanewise.engine.plan import Plan, Slot, valid_batches, window
@@ -214,7 +215,8 @@ class Epoch:
             def loss(flat: torch.Tensor) -> tuple[torch.Tensor, State]:
                 out, fresh = self._stack.forward(flat, own, masks, batch.inputs, training=True)
                 terms = replace(self._plan.terms, smoothing=hyper["label_smoothing"].squeeze(1))
-                return batch_losses(self._goal.loss, out, batch, terms).sum(), fresh
+                losses = partial(lane_losses, self._goal.loss, terms=terms)
+                return batch_losses(losses, out, batch).sum(), fresh
 
             g, fresh = grad(loss, has_aux=True)(state["flat"])
             return self._update(step, state, g, hyper) | {_BUFFER + n: v for n, v in fresh.items()}

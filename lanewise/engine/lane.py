@@ -101,7 +101,8 @@ class Goal:
     """The loss, the scores of an epoch, and which of them decides the best epoch.
 
     `tie` names a score, lower is better, that decides between epochs of equal objective: accuracy on few
-    rows has many equal epochs, and the first of them is rarely the best trained.
+    rows has many equal epochs, and the first of them is rarely the best trained. `own` is a loss the user wrote,
+    (outputs [B, C], target [B]) -> scalar; `loss` is then its name.
     """
 
     loss: str
@@ -110,3 +111,4 @@ class Goal:
     maximize: bool
     classes: int = 0
     tie: str | None = None
+    own: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None

@@ -99,6 +99,8 @@ def _value_losses(kind: str, error: torch.Tensor, terms: Terms) -> torch.Tensor:
     if kind == "quantile":
         level = terms.level.unsqueeze(1)
         return torch.where(error < 0, -level * error, (1 - level) * error).mean(dim=1)
+    if kind not in ("mae", "huber"):
+        raise ValueError(f"no loss {kind}")
     if kind == "mae":
         return F.l1_loss(error, torch.zeros_like(error), reduction="none").mean(dim=1)
     # huber_loss cannot be differentiated forward (torch 2.13); smooth_l1_loss is the same at the threshold 1

@@ -10,7 +10,7 @@ Regularization Strategy to Train Strong Classifiers with Localizable Features" (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 
 from lanewise.engine.lane import Lane
-from lanewise.engine.losses import Terms, lane_losses
 from lanewise.engine.randomness import numbers
+
+Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 MIXINGS = ("none", "mixup", "cutmix")
 
@@ -138,10 +139,10 @@ def mixes(config: Mapping[str, Any]) -> bool:
     return str(config["mixing"]) != "none"
 
 
-def batch_losses(kind: str, outputs: torch.Tensor, batch: Batch, terms: Terms) -> torch.Tensor:
-    """Mean loss [K] of each lane's batch, mixed or not; arguments as for `lane_losses`."""
-    loss = lane_losses(kind, outputs, batch.target, terms)
+def batch_losses(losses: Losses, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean loss [K] of each lane's batch, mixed or not; `losses` takes outputs [K, B, C] and targets [K, B]."""
+    loss = losses(outputs, batch.target)
     if batch.partner is None or batch.share is None:
         return loss
-    other = lane_losses(kind, outputs, batch.partner, terms)
+    other = losses(outputs, batch.partner)
     return torch.where(batch.share < 1, batch.share * loss + (1 - batch.share) * other, loss)

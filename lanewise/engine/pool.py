@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,9 +21,10 @@ from lanewise.engine.averaging import MEAN, averages, move
 from lanewise.engine.clock import ChunkClock
 from lanewise.engine.hypergradient import Hypergradient
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
-from lanewise.engine.losses import with_l1
+from lanewise.engine.losses import lane_losses, with_l1
 from lanewise.engine.mixing import batch_losses
 from lanewise.engine.optimizers import FAMILIES, clip_rows, optimizer_groups
+from lanewise.engine.own_losses import OwnLosses
 from lanewise.engine.plan import Masks, Plan, Slot, valid_batches, window
 from lanewise.engine.stack import NotStackableError, Stack
 from lanewise.engine.state import OPTIMIZER, LaneState
@@ -60,6 +62,7 @@ class LanePool:
         self._trained = ("flat", MEAN) if averages(first.config) else ("flat",)  # rows that a step changes
         # The weights that are validated and kept: rows "flat" and buffers "now.NAME", or their averages.
         self._shown, self._tag = (MEAN, f"{MEAN}.") if averages(first.config) else ("flat", "now.")
+        self._own_loss = self._make_loss(sample[0].shape[0], splits[first.split].train_target)
         self._tangents = Hypergradient(first.slopes, self._stack, goal)
         self._slots: list[Slot] = []
         self._incoming: list[Slot] = []
@@ -84,6 +87,15 @@ class LanePool:
                 f"{type(first.module).__name__}: lanes run one after another, vmap says: {said}"
             )
             return Stack(first.module, sample, stacked=False)
+
+    def _make_loss(self, rows: int, target: torch.Tensor) -> OwnLosses | None:
+        """The user's loss over lanes, where the goal has one; why it does not run stacked is said in `notes`."""
+        if self._goal.own is None:
+            return None
+        outputs = torch.randn(rows, *self._stack.outputs, generator=torch.Generator().manual_seed(0))
+        losses = OwnLosses(self._goal.own, outputs.to(self._device), target[:rows])
+        self.notes += [losses.note] if losses.note else []
+        return losses
 
     @property
     def active(self) -> int:
@@ -229,7 +241,8 @@ class LanePool:
         masks = Masks(slots, self._stack, plan.steps, self._device)
         groups = optimizer_groups([s.lane.config["optimizer"] for s in slots])
         hyper = self._tangents.epoch(slots, plan, tensors)
-        losses = []
+        losses = self._own_loss or partial(lane_losses, self._goal.loss, terms=plan.terms)
+        found = []
         for step in range(plan.steps):
             batch = plan.batch_at(step)
             dropped = masks.at(step)
@@ -238,7 +251,7 @@ class LanePool:
             flat = p.detach().requires_grad_()
             with self._autocast():
                 out, fresh = self._stack.forward(flat, buffers, dropped, batch.inputs, training=True)
-            loss = batch_losses(self._goal.loss, out.float(), batch, plan.terms)
+            loss = batch_losses(losses, out.float(), batch)
             (g,) = torch.autograd.grad(loss.sum(), flat)
             if plan.l1 is not None:
                 g = with_l1(g, p, plan.l1)
@@ -251,8 +264,8 @@ class LanePool:
                 buffers[name].copy_(value.detach())
             if plan.averages and (share := plan.averages[step]) is not None:
                 move(tensors, self._stack.running, share)
-            losses.append(loss.detach())
-        return torch.stack(losses).cpu().numpy()
+            found.append(loss.detach())
+        return torch.stack(found).cpu().numpy()
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._precision == "bf16":

@@ -58,6 +58,8 @@ def _optimizer(module: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opti
 
 def _loss(goal: Goal, lane: Lane, split: SplitTensors, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     config = lane.config
+    if goal.own is not None:
+        return goal.own(out, y)
     if goal.loss in CLASS_LOSSES:
         balanced = config["class_weight"] == "balanced"
         weight = balanced_weights(split.train_target, goal.classes) if balanced else None

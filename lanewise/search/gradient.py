@@ -23,7 +23,7 @@ from lanewise.pruning import Direction
 from lanewise.search.records import Told
 from lanewise.search.tpe import TPE
 from lanewise.space import Config, Space
-from lanewise.study import Study, Value
+from lanewise.study import TRAINING, Study, Value
 
 # Steps, in shares of a range on its own scale: Rprop's with a growth that crosses a range in six trials.
 FIRST, LARGEST, SMALLEST = 0.1, 0.3, 0.02
@@ -70,11 +70,12 @@ class Gradient:
     short-horizon bias in stochastic meta-optimization").
 
     Raises:
-        StudyError: Trials may be validated with averaged weights, whose derivatives nobody computes.
+        StudyError: Trials may be validated with averaged weights, or trained with a loss of the user's: nobody
+            computes their derivatives.
     """
 
     def __init__(self, study: Study, space: Space, direction: Direction) -> None:
-        _refuse_averages(study, space)
+        _refuse_without_slopes(study, space)
         self._space, self._starts = space, TPE(study, space, direction)
         searched = space.searched()
         self.slopes = tuple(n for n in CONTINUOUS if n in searched and _dense(space.parameters[n]))
@@ -146,13 +147,16 @@ class Gradient:
         return Point(trial.config, signs)
 
 
-def _refuse_averages(study: Study, space: Space) -> None:
-    if any(value != "none" for value in space.parameters["averaging"].listed):
-        raise StudyError(
-            "`strategy: gradient` cannot follow averaged weights", where=study.where("space", "averaging"),
-            given=space.parameters["averaging"].text(), rule="averaging is none",
-            remedy="remove `averaging`, or choose another strategy",
-        )  # fmt: skip
+def _refuse_without_slopes(study: Study, space: Space) -> None:
+    """Refuse what the engine has no derivatives of."""
+    for name, what in (("averaging", "averaged weights"), ("loss", "a loss of your own")):
+        known = TRAINING[name].choices if name == "loss" else ("none",)
+        if any(value not in known for value in space.parameters[name].listed):
+            raise StudyError(
+                f"`strategy: gradient` cannot follow {what}", where=study.where("space", name),
+                given=space.parameters[name].text(), rule=f"`{name}` is one of: " + ", ".join(known),
+                remedy=f"remove `{name}`, or choose another strategy",
+            )  # fmt: skip
 
 
 def _dense(parameter: Parameter) -> bool:
