@@ -26,11 +26,19 @@ ROUNDS = 200  # boosting rounds at most
 TREES = 1_000  # trees at most; several classes grow one tree per class and round
 STOPPING_ROWS = 2_000  # from here on a tenth of the training rows decides when to stop
 MOST_COLUMNS = 256  # of an image or a series that boosting is tried on: its time grows with them
+MOST_NUMBERS = 2**25  # of all images or series: from here on a linear model takes minutes and GiB for every fold
 MOST_BINS = 255  # scikit-learn's limit for a categorical column; wider ones are split as numbers
 
 
-def baseline_names(layout: Layout) -> tuple[str, ...]:
-    """The baselines for data of a layout: no boosting of texts and of wide images and series."""
+def baseline_names(layout: Layout, rows: int) -> tuple[str, ...]:
+    """The baselines for data of a layout: no boosting of texts, wide images and series; of huge ones only a guess.
+
+    Args:
+        layout: of the data.
+        rows: development rows.
+    """
+    if layout.kind in ("image", "series") and rows * math.prod(layout.shape) > MOST_NUMBERS:
+        return ("dummy",)
     wide = layout.kind == "text" or math.prod(layout.shape) > MOST_COLUMNS
     return tuple(name for name in BASELINES if not (wide and name == "gradient_boosting"))
 

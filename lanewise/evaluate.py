@@ -218,13 +218,18 @@ def _candidates(
     warnings: list[str],
 ) -> tuple[Candidate, ...]:
     """Scores the lanes' outputs and fits the baselines, split after split, as their arrays are large."""
-    names = baseline_names(dataset.layout) if baselines else ()
+    names = baseline_names(dataset.layout, dataset.rows) if baselines else ()
+    if names == ("dummy",):
+        warnings.append("The data are too large for a linear or boosted baseline: there is a guess only.")
     scores: dict[str, list[Scores]] = {name: [] for name in [*(c.name for c in contenders), *names]}
     for j, split in enumerate(splits):
-        arrays, target = dataset.arrays(split), dataset.target[split.valid]
+        target, scale = dataset.target[split.valid], dataset.target_scale(split.train)
         for i, contender in enumerate(contenders):
             outputs = results[i * len(splits) + j][0]
-            scores[contender.name].append(_network_scores(dataset.task, target, outputs, arrays))
+            scores[contender.name].append(_network_scores(dataset.task, target, outputs, scale))
+        if not names:
+            continue
+        arrays = dataset.targets(split) if names == ("dummy",) else dataset.arrays(split)
         for name in names:
             scores[name].append(_baseline_scores(name, dataset, target, arrays, fold_seed(seed, j), warnings))
     found = []
@@ -242,10 +247,10 @@ def _columns(rows: Sequence[Scores]) -> dict[str, list[float | None]]:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def _network_scores(task: str, target: Array, outputs: Array | None, arrays: Arrays) -> Scores:
+def _network_scores(task: str, target: Array, outputs: Array | None, scale: tuple[float, float]) -> Scores:
     if outputs is None:
         return dict.fromkeys(metrics_for(task))
-    prediction = network_prediction(task, outputs, arrays.target_mean, arrays.target_std)
+    prediction = network_prediction(task, outputs, *scale)
     return fold_scores(task, target, prediction)
 
 

@@ -95,6 +95,12 @@ class FittedModel:
         Raises:
             ModelError: a network gave an output that is not finite.
         """
+        if self.layout.kind == "image":  # many pixels: by batches, which give the same
+            parts = [self._predicted(frame.iloc[i : i + self._batch]) for i in range(0, len(frame), self._batch)]
+            return np.concatenate(parts) if parts else self._predicted(frame)
+        return self._predicted(frame)
+
+    def _predicted(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
         numbers, codes = self.preprocessor.transform(frame)
         total: npt.NDArray[np.float64] | None = None
         for module in self.modules:
@@ -144,7 +150,7 @@ class FittedModel:
     def _outputs(self, module: nn.Module, numbers: Array, codes: Array) -> npt.NDArray[np.float32]:
         parts = [np.zeros((0, len(self.classes) or 1), dtype=np.float32)]
         with torch.inference_mode():
-            size = max(64, BATCH_ROWS // max(1, math.prod(self.layout.shape) // 64))  # bounds the memory of images
+            size = self._batch
             for start in range(0, len(numbers), size):
                 rows = slice(start, start + size)
                 arrays = (
@@ -155,6 +161,11 @@ class FittedModel:
                 outputs = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
                 parts.append(outputs.float().numpy())
         return np.concatenate(parts)
+
+    @property
+    def _batch(self) -> int:
+        """Rows of one batch, fewer the larger they are."""
+        return max(64, BATCH_ROWS // max(1, math.prod(self.layout.shape) // 64))
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The model as data: a JSON-able specification, and tensors named "member.0.<name>"."""

@@ -192,12 +192,12 @@ def _outputs(dataset: Dataset, average: Outputs) -> Outputs:
 def _best_epoch(dataset: Dataset, split: Split, average: Outputs) -> int:
     """The epoch whose average has the best objective, from 1; log loss decides between equal ones."""
     metric, target = find_metric(dataset.metric, dataset.task), dataset.target[split.valid]
-    arrays = dataset.arrays(split)
+    mean, deviation = dataset.target_scale(split.train)
     sign = 1.0 if metric.direction == "maximize" else -1.0
     ranked: list[tuple[float, float, int]] = []
     for epoch, prediction in enumerate(average.astype(np.float64), 1):
         if dataset.task == "regression":
-            value, tie = metric.full(target, prediction[:, 0] * arrays.target_std + arrays.target_mean), 0.0
+            value, tie = metric.full(target, prediction[:, 0] * deviation + mean), 0.0
         else:
             value, tie = metric.full(target, prediction), -METRICS["log_loss"].full(target, prediction)
         ranked.append((sign * value if math.isfinite(value) else -math.inf, tie, -epoch))

@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from lanewise.data import Split, one_hot
-from lanewise.engine import Engine, Goal, Lane, LaneResult, LaneState, Report, SplitTensors
+from lanewise.data import ImagePreprocessor, Split, one_hot, stored_rows
+from lanewise.engine import Engine, Goal, Lane, LaneResult, LaneState, PixelRows, Report, SplitTensors
 from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
 from lanewise.lane_metrics import lane_scores
@@ -80,6 +81,29 @@ def split_tensors(arrays: Arrays, layout: Layout, inputs: str) -> SplitTensors:
     return SplitTensors(sides[0], y_train, sides[1], y_valid, float(arrays.target_std))
 
 
+def image_rows(
+    dataset: Dataset, split: Split, pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
+) -> SplitTensors:
+    """One split of images whose pixels stay where they lie; the same values as `split_tensors`, to the bit.
+
+    Args:
+        dataset: development rows.
+        split: which train and validate.
+        pixels: uint8 [M, C, H, W], mapped from the disk.
+        rows: int64 [N], which of them each development row is.
+    """
+    fitted, (mean, deviation) = dataset.preprocess(split.train), dataset.target_scale(split.train)
+    assert isinstance(fitted, ImagePreprocessor)  # stored pixels are images
+    base, levels = torch.from_numpy(pixels), torch.from_numpy(fitted.levels)[None]
+
+    def side(which: npt.NDArray[np.int64]) -> tuple[tuple[PixelRows, ...], torch.Tensor]:
+        own = torch.from_numpy(rows[which])
+        y = torch.from_numpy(np.ascontiguousarray(dataset.scaled_target(which, mean, deviation)))
+        return (PixelRows(base, own, levels, torch.zeros_like(own)),), y
+
+    return SplitTensors(*side(split.train), *side(split.valid), deviation)
+
+
 class Trainer:
     """Lanes of one study.
 
@@ -115,8 +139,11 @@ class Trainer:
         self.outputs = dataset.n_outputs
         self._lanes = lanes or lane_count(study, self.device)
         present = bool(dataset.columns.how.get("present", False))
+        stored = stored_rows(dataset.frame, dataset.columns)
         self._tensors = [
             replace(split_tensors(dataset.arrays(s), dataset.layout, network.inputs), present=present)
+            if stored is None
+            else image_rows(dataset, s, *stored)
             for s in self.splits
         ]
         self._engines: dict[str, Engine] = {}

@@ -7,7 +7,7 @@ Reading order: `prepare` (the whole stage), `sources`, `inference`, `target`, `s
 from lanewise.data.columns import Columns, Layout
 from lanewise.data.dataset import Arrays, Dataset
 from lanewise.data.export import safe_csv
-from lanewise.data.images import portable
+from lanewise.data.images import ImagePreprocessor, portable, stored_rows
 from lanewise.data.inputs import Fitted, read_fitted
 from lanewise.data.look import ColumnNote, Look, look, write_study
 from lanewise.data.new_rows import read_new_rows
@@ -19,6 +19,6 @@ from lanewise.data.table import DataWarning
 
 __all__ = [
     "prepare", "Prepared", "Dataset", "DatasetRef", "Arrays", "Split", "Layout", "Columns", "Preprocessor", "Fitted",
-    "read_fitted", "read_new_rows", "portable",
+    "read_fitted", "ImagePreprocessor", "read_new_rows", "portable", "stored_rows",
     "one_hot", "Seal", "DataWarning", "look", "Look", "ColumnNote", "write_study", "safe_csv",
 ]

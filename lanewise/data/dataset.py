@@ -145,11 +145,24 @@ class Dataset:
         mean, deviation = self.target_scale(split.train)
 
         def part(rows: I64) -> tuple[F32, I64, npt.NDArray[Any]]:
-            x_num, x_cat = preprocessor.transform(self.frame.iloc[rows])
-            y = self.target[rows]
-            return x_num, x_cat, y if self.classes else standardised(y, mean, deviation)
+            return *preprocessor.transform(self.frame.iloc[rows]), self.scaled_target(rows, mean, deviation)
 
         return Arrays(*part(split.train), *part(split.valid), target_mean=mean, target_std=deviation)
+
+    def targets(self, split: Split) -> Arrays:
+        """One split without its inputs, in whose place stands a column of zeros: for who learns from targets only."""
+        mean, deviation = self.target_scale(split.train)
+
+        def part(rows: I64) -> tuple[F32, I64, npt.NDArray[Any]]:
+            nothing = np.zeros((len(rows), 1), np.float32), np.zeros((len(rows), 0), np.int64)
+            return *nothing, self.scaled_target(rows, mean, deviation)
+
+        return Arrays(*part(split.train), *part(split.valid), target_mean=mean, target_std=deviation)
+
+    def scaled_target(self, rows: I64, mean: float, deviation: float) -> npt.NDArray[Any]:
+        """The target of these rows as a network sees it: class codes int64, or standardised float32."""
+        y = self.target[rows]
+        return y if self.classes else standardised(y, mean, deviation)
 
     def summary(self) -> dict[str, Any]:
         """What a report says of the data, as JSON: no row, no test row."""

@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import PIL
@@ -24,6 +24,7 @@ from lanewise.errors import DataError
 
 REFERENCE = "image:"
 _FORMAT = "lanewise-images-1"
+_MAPPED: Literal["c"] = "c"  # writes, which nobody does, would stay in memory; torch takes no array it may not write
 _places: dict[str, tuple[U8, int]] = {}  # cell -> array and row, of all stores this process has opened
 
 
@@ -49,14 +50,23 @@ def pixels_of(cell: str) -> U8:
     Raises:
         DataError: This process has not read the image.
     """
+    array, row = place_of(cell)
+    pixels: U8 = array[row]
+    return pixels
+
+
+def place_of(cell: str) -> tuple[U8, int]:
+    """The array uint8 [N, C, H, W] a reference leads to, and the row in it.
+
+    Raises:
+        DataError: This process has not read the image.
+    """
     if cell not in _places:
         raise DataError(
             "a row refers to an image that was not read", given=cell[:60],
             rule="references are used in the process that read the images", remedy="read the folder or index again",
         )
-    array, row = _places[cell]
-    pixels: U8 = array[row]
-    return pixels
+    return _places[cell]
 
 
 def store_images(
@@ -83,7 +93,7 @@ def store_images(
         with tempfile.TemporaryFile() as file:
             broken, _ = _write(file, shape, len(digests), make)
             file.flush()
-            array: U8 = np.memmap(file, np.uint8, "r", shape=size)
+            array: U8 = np.memmap(file, np.uint8, _MAPPED, shape=size)
     else:
         path = folder / f"{key}.npy"
         found = _found(path, size)
@@ -94,7 +104,7 @@ def store_images(
                     broken, digest = _write(file, shape, len(digests), make, header=True)
                 with whole_file(path.with_suffix(".json")) as file:
                     file.write(json.dumps({"sha256": digest, "broken": broken}).encode())
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.load(path, mmap_mode=_MAPPED, allow_pickle=False)
         else:
             array, broken = found
     for row, digest in enumerate(digests):
@@ -110,7 +120,7 @@ def _found(path: Path, size: tuple[int, ...]) -> tuple[U8, dict[int, str]] | Non
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != said["sha256"]:
                 return None
-        array: U8 = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: U8 = np.load(path, mmap_mode=_MAPPED, allow_pickle=False)
         broken = {int(row): str(reason) for row, reason in said["broken"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -19,7 +19,7 @@ import pandas as pd
 
 from lanewise.data.columns import Columns, Layout
 from lanewise.data.image_decoding import GREY, U8, Header, Shape, decode, encode, read_header
-from lanewise.data.image_store import REFERENCE, pixels_of, shape_of
+from lanewise.data.image_store import REFERENCE, pixels_of, place_of, shape_of
 from lanewise.data.memory import free_memory
 from lanewise.data.preprocessing import F32, F64, I64, standardised
 from lanewise.data.table import DataWarning
@@ -47,6 +47,12 @@ class ImagePreprocessor:
         """The shape of what `transform` returns."""
         return self.columns.layout
 
+    @property
+    def levels(self) -> F32:
+        """What a pixel's value 0..255 becomes, float32 [C, 256]."""
+        values = np.arange(LEVELS, dtype=np.float64)
+        return standardised(values, self.means[:, None], self.deviations[:, None])
+
     def transform(self, frame: pd.DataFrame) -> tuple[F32, I64]:
         """Arrays for a network.
 
@@ -61,9 +67,7 @@ class ImagePreprocessor:
         """
         _check_room(len(frame), self.columns.shape)
         x = np.zeros((len(frame), *self.columns.shape), np.float32)
-        levels = np.arange(LEVELS, dtype=np.float64)
-        table_CV = standardised(levels, self.means[:, None], self.deviations[:, None])
-        channels = np.arange(len(table_CV))[:, None, None]
+        table_CV, channels = self.levels, np.arange(len(self.means))[:, None, None]
         for row, pixels in enumerate(_pixels(frame, self.columns)):
             x[row] = table_CV[channels, pixels]
         return x, np.zeros((len(frame), 0), np.int64)
@@ -124,6 +128,23 @@ def fit_images(frame: pd.DataFrame, columns: Columns) -> ImagePreprocessor:
     moments = [_moments(of_channel) for of_channel in counts]
     means, deviations = (np.array(values, np.float64) for values in zip(*moments, strict=True))
     return ImagePreprocessor(columns, means, deviations)
+
+
+def stored_rows(frame: pd.DataFrame, columns: Columns) -> tuple[U8, I64] | None:
+    """Where the pixels of a frame lie: one array uint8 [M, C, H, W], and the row of each image, int64 [N].
+
+    None where they lie in several arrays or in the cells.
+    """
+    if columns.kind != "image" or not len(frame):
+        return None
+    cells = frame[columns.inputs[0]].astype(str).tolist()
+    if not all(cell.startswith(REFERENCE) for cell in cells):
+        return None
+    places = [place_of(cell) for cell in cells]
+    array = places[0][0]
+    if any(other is not array for other, _ in places) or array.shape[1:] != columns.shape:
+        return None
+    return array, np.array([row for _, row in places], np.int64)
 
 
 def portable(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:

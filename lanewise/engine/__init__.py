@@ -8,6 +8,7 @@ smooth_updates (how a lane answers to its hyperparameters).
 
 from lanewise.engine.engine import Engine
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
+from lanewise.engine.pixels import PixelRows
 from lanewise.engine.state import LaneState
 
-__all__ = ["Engine", "Goal", "Lane", "LaneResult", "LaneState", "Report", "SplitTensors"]
+__all__ = ["Engine", "Goal", "Lane", "LaneResult", "LaneState", "PixelRows", "Report", "SplitTensors"]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lanewise.engine.pixels import Rows
+
 # (outputs [K, N, C], target [K, N], rows of each lane [K], scale of each lane's target [K]) -> name -> [K]
 Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], Mapping[str, torch.Tensor]]
 
@@ -17,13 +19,15 @@ Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], Mappi
 class SplitTensors:
     """One split's rows as tensors: inputs a tuple of [N, ...] each, target [N] (int64 codes or float32).
 
+    Images may be `PixelRows` in place of a tensor.
+
     `scale` is the standard deviation by which a regression target was divided; scores are in its unit. `present`
     says that the last channel of a series is 1 where there is a value and 0 where there is none.
     """
 
-    train: tuple[torch.Tensor, ...]
+    train: tuple[Rows, ...]
     train_target: torch.Tensor
-    valid: tuple[torch.Tensor, ...]
+    valid: tuple[Rows, ...]
     valid_target: torch.Tensor
     scale: float = 1.0
     present: bool = False

@@ -18,6 +18,7 @@ from lanewise.engine.lane import Goal, Lane, SplitTensors
 from lanewise.engine.losses import Terms, balanced_weights, l1_penalties
 from lanewise.engine.mixing import Batch, Mixing, mixes
 from lanewise.engine.optimizers import FAMILIES
+from lanewise.engine.pixels import Rows, join
 from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
 from lanewise.engine.schedules import Plateau, factors
 from lanewise.engine.stack import Stack, Weights
@@ -86,8 +87,8 @@ class Plan:
         shifted = [o + offsets[s.lane.split] for s, o in zip(slots, orders, strict=True)]
         self._index = torch.from_numpy(np.stack(shifted, axis=1).astype(np.int64)).to(device)  # [S, K, B]
         joined = [splits[u] for u in used]
-        self._inputs = [_join([s.train[i] for s in joined]) for i in range(len(joined[0].train))]
-        self._target = _join([s.train_target for s in joined])
+        self._inputs = [join([s.train[i] for s in joined]) for i in range(len(joined[0].train))]
+        self._target = torch.cat([s.train_target for s in joined])
         table = [self._coefficients(s) for s in slots]
         self.coefficients = (
             torch.from_numpy(np.stack(table, axis=2)).to(torch.get_default_dtype()).unsqueeze(-1).to(device)
@@ -185,7 +186,7 @@ def valid_batches(splits: Sequence[SplitTensors]) -> Iterator[list[torch.Tensor]
         ]
 
 
-def _evaluated_at_once(inputs: Sequence[torch.Tensor]) -> int:
+def _evaluated_at_once(inputs: Sequence[Rows]) -> int:
     """Rows of an evaluation batch; depends on the shape of a row only, as bits must not depend on the lanes."""
     x = inputs[0]
     tokens = len(inputs) == 1 and not x.is_floating_point()
@@ -195,16 +196,12 @@ def _evaluated_at_once(inputs: Sequence[torch.Tensor]) -> int:
     return min(_EVAL_ROWS, max(1, _EVAL_NUMBERS // numbers // _EVAL_ALIGN) * _EVAL_ALIGN)
 
 
-def window(x: torch.Tensor, start: int, size: int) -> torch.Tensor:
+def window(x: Rows, start: int, size: int) -> torch.Tensor:
     """Rows start .. start + size of x; rows past its end repeat its first."""
     part = x[start : start + size]
     if len(part) == size:
         return part
     return torch.cat([part, x[:1].expand(size - len(part), *x.shape[1:])])
-
-
-def _join(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _class_weights(

@@ -161,7 +161,7 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
             losses.append(loss.item())
         shown = average.after_epoch(epoch).eval()
         with torch.no_grad():
-            out = shown(*split.valid).unsqueeze(0)
+            out = shown(*(x[:] for x in split.valid)).unsqueeze(0)
         n, scale = torch.tensor([len(split.valid_target)]), torch.tensor([split.scale])
         found = goal.score(out, split.valid_target.unsqueeze(0), n, scale)
         scores = {name: float(values[0]) for name, values in found.items()}

@@ -170,13 +170,15 @@ def test_images_and_series_are_fitted_as_one_column_per_number():
         arrays, x_num_train=arrays.x_num_train.reshape(-1, 1, 2, 3), x_num_valid=arrays.x_num_valid.reshape(-1, 1, 2, 3)
     )
     image = Layout((), (), (), "image", (1, 2, 3))
-    for name in baseline_names(image):
+    for name in baseline_names(image, 120):
         np.testing.assert_array_equal(
             baseline_prediction(name, Arrays(**vars(shaped)), image, 3, seed=1),
             baseline_prediction(name, arrays, layout(()), 3, seed=1),
         )
-    assert "gradient_boosting" in baseline_names(image)
-    assert baseline_names(Layout((), (), (), "image", (1, 28, 28))) == ("dummy", "linear")
+    assert "gradient_boosting" in baseline_names(image, 120)
+    photos = Layout((), (), (), "image", (1, 28, 28))
+    assert baseline_names(photos, 6_000) == ("dummy", "linear")
+    assert baseline_names(photos, 6_000_000) == ("dummy",)  # 18 GiB as numbers
 
 
 def test_texts_are_fitted_on_the_tokens_that_are_there():
@@ -191,4 +193,4 @@ def test_texts_are_fitted_on_the_tokens_that_are_there():
     assert as_table(arrays, text) is arrays
     found = baseline_prediction("linear", arrays, text, 2, seed=1)
     assert (found.argmax(1) == y[300:]).all()
-    assert baseline_names(text) == ("dummy", "linear")
+    assert baseline_names(text, 10**9) == ("dummy", "linear")

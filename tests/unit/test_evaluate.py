@@ -42,17 +42,21 @@ class ToyData:
         self.classes = tuple("abcdefg"[:classes])
         self.metric = metric
         self.layout = Layout((), (), ())
+        self.rows = n
         rows = np.arange(n)
         self.splits = [
             SimpleNamespace(name=f"fold {j}", train=rows[rows % FOLDS != j], valid=rows[rows % FOLDS == j])
             for j in range(FOLDS)
         ]
 
+    def target_scale(self, picked):
+        y = self.target[picked]
+        return (0.0, 1.0) if self.classes else (y.mean(), y.std())
+
     def arrays(self, split):
         numbers, codes = self.x[:, None], np.zeros((len(self.x), 0), dtype=np.int64)
-        y, mean, std = self.target, 0.0, 1.0
+        y, (mean, std) = self.target, self.target_scale(split.train)
         if not self.classes:
-            mean, std = y[split.train].mean(), y[split.train].std()
             y = ((y - mean) / std).astype(np.float32)
         return SimpleNamespace(
             x_num_train=numbers[split.train], x_num_valid=numbers[split.valid],
