@@ -13,7 +13,8 @@ from scipy import ndimage
 from test_lane_bits import bits
 from torch import nn
 
-from lanewise.engine import Lane, SplitTensors, reference
+from lanewise.checkpoints import decode, encode
+from lanewise.engine import Engine, Lane, SplitTensors, reference
 from lanewise.engine.augmentation import amounts
 from lanewise.engine.mixing import draws
 from lanewise.engine.transforms import contrasted, moved, turned
@@ -110,6 +111,22 @@ def test_bits_do_not_depend_on_neighbours(threads: int) -> None:
             assert {one.key: bits(together, one.key) for one in some} == {one.key: alone[one.key] for one in some}
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_lane_with_every_change_goes_on_from_its_checkpoint() -> None:
+    """Nothing that is drawn is carried from one epoch to the next."""
+    data, config = pictures(), {**IMAGE, **augment(*STRENGTHS), **MIXED[1]}
+    whole = run([of_shape(0, config, epochs=4)], [data])[0]
+    engine = Engine([data], CLASSES, lanes=2)
+    engine.add(of_shape(0, config, epochs=4))
+    for _ in range(2):
+        engine.tick()
+    kept = decode(encode({"0": engine.state(0)}))["0"]
+    again = Engine([data], CLASSES, lanes=2)
+    again.add(of_shape(1, {}, epochs=4))
+    again.add(of_shape(0, config, epochs=4), kept)
+    for epoch in (2, 3):
+        assert again.tick()[1] == whole[epoch]
 
 
 def test_a_change_draws_from_its_own_stream() -> None:
