@@ -11,7 +11,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 
 from lanewise.errors import SearchError
 from lanewise.ledger import Report, State, TrialRecord, curve_row
@@ -19,7 +18,7 @@ from lanewise.noise import NoiseFloor, noise_floor
 from lanewise.pruning import Direction, Group, better, pruner_of, spare
 from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
-from lanewise.search.proposals import Proposal, Proposals
+from lanewise.search.proposals import Proposals
 from lanewise.search.random import trial_seed
 from lanewise.search.records import (
     FollowsSlopes,
@@ -32,6 +31,7 @@ from lanewise.search.records import (
     Trainer,
 )
 from lanewise.search.strategies import strategy_of
+from lanewise.search.trial import Trial
 from lanewise.space import Space
 from lanewise.study import Study
 
@@ -79,57 +79,6 @@ def _stopwatch() -> Callable[[int], float]:
     return lambda tick: time.monotonic() - start
 
 
-@dataclass
-class _Trial:
-    """A trial's state in the loop."""
-
-    number: int
-    proposal: Proposal
-    seed: int
-    begun_s: float
-    begun: int  # ticks before its first epoch
-    state: State | None = None  # None: running
-    reason: str | None = None
-    value: float | None = None
-    epochs: int = 0
-    best_epoch: int | None = None
-    seconds: float = 0.0
-    objective: list[float] = field(default_factory=list)
-    curve: list[dict[str, float | None]] = field(default_factory=list)
-
-    def record(self) -> TrialRecord:
-        """What became of it."""
-        assert self.state is not None  # it has ended
-        return TrialRecord(
-            self.number,
-            self.proposal.config,
-            self.seed,
-            self.state,
-            self.reason,
-            self.value,
-            self.epochs,
-            self.best_epoch,
-            self.curve,
-            self.proposal.control,
-            self.seconds,
-            self.proposal.duplicate_of,
-        )
-
-    def told(self) -> Told:
-        """What a strategy may know of it; not asked of duplicates."""
-        assert self.state != "duplicate"
-        return Told(
-            self.number,
-            self.proposal.config,
-            self.state or "running",
-            self.value,
-            self.epochs,
-            tuple(self.objective),
-            self.begun,
-            tuple(self.curve),
-        )
-
-
 class _Loop:
     """The state of one search between two ticks."""
 
@@ -152,12 +101,12 @@ class _Loop:
         self._budget = Budget.of(study.search, len(grid.planned) if grid else None)
         self._pruner = pruner_of(study, direction)
         self._rungs: dict[Group, dict[int, float]] = {}  # who is compared -> trial -> score
-        self._trials: list[_Trial] = []
-        self._running: dict[int, _Trial] = {}
+        self._trials: list[Trial] = []
+        self._running: dict[int, Trial] = {}
         self._seen: dict[str, int] = {}  # key -> the first trial that had it
-        self._waiting: dict[int, list[_Trial]] = {}  # running trial -> its duplicates
+        self._waiting: dict[int, list[Trial]] = {}  # running trial -> its duplicates
         self._ended: list[TrialRecord] = []  # since the last progress
-        self._ends: list[_Trial] = []  # trained ones in the order in which they ended
+        self._ends: list[Trial] = []  # trained ones in the order in which they ended
         self._improvements: list[Improvement] = []
         self._told: dict[int, Told] = {}  # of the trials that have ended
         self._full = False  # the last trial asked for found no lane, and none was emptied since
@@ -236,7 +185,7 @@ class _Loop:
             earlier=len(self._earlier),
         )
 
-    def _best(self, trials: Sequence[_Trial]) -> _Trial | None:
+    def _best(self, trials: Sequence[Trial]) -> Trial | None:
         """The first of those with the best value."""
         sign = -1.0 if self._direction == "maximize" else 1.0
         ranked = [
@@ -244,9 +193,9 @@ class _Loop:
         ]
         return min(ranked)[2] if ranked else None
 
-    def _fill(self) -> list[_Trial]:
+    def _fill(self) -> list[Trial]:
         """Put the next trials into empty lanes, in the order of their numbers."""
-        started: list[_Trial] = []
+        started: list[Trial] = []
         while not self._full and self._may_ask():
             number = len(self._trials)
             proposal = self._proposals.propose(
@@ -259,7 +208,7 @@ class _Loop:
                     self._ending = f"every {what} was tried: there are {self._tried()}"
                 break
             seed = trial_seed(self._study.seed, number, "lane")
-            trial = _Trial(number, proposal, seed, self._seconds, self._ticks)
+            trial = Trial(number, proposal, seed, self._seconds, self._ticks)
             if proposal.duplicate_of is None:
                 train = self._study.train
                 request = LaneRequest(number, proposal.config, trial.seed, train.epochs, train.patience, self._slopes)
@@ -334,7 +283,7 @@ class _Loop:
             count += 1
         return count
 
-    def _stand_in(self, duplicate: _Trial, original: _Trial) -> None:
+    def _stand_in(self, duplicate: Trial, original: Trial) -> None:
         """Give the duplicate its original's value, at once or when the original ends."""
         if original.state is None:
             self._waiting.setdefault(original.number, []).append(duplicate)
@@ -425,11 +374,11 @@ class _Loop:
             trial = self._running[number]
             self._end(trial, "pruned", f"behind at epoch {trial.epochs}")
 
-    def _group(self, trial: _Trial) -> Group | None:
+    def _group(self, trial: Trial) -> Group | None:
         """Which trials it is compared with now; a repeat of the default is compared with none."""
         return None if trial.proposal.repeat else self._pruner.group(trial.number, trial.epochs)
 
-    def _end(self, trial: _Trial, state: State, reason: str | None) -> None:
+    def _end(self, trial: Trial, state: State, reason: str | None) -> None:
         """Empty the trial's lane and record its end."""
         self._engine.drop(trial.number)
         self._full = False
@@ -443,7 +392,7 @@ class _Loop:
         for duplicate in self._waiting.pop(trial.number, []):
             self._stand_in(duplicate, trial)
 
-    def _note_improvement(self, trial: _Trial) -> None:
+    def _note_improvement(self, trial: Trial) -> None:
         best = self._improvements[-1].value if self._improvements else None
         if trial.value is not None and (best is None or better(trial.value, best, self._direction)):
             spent = (self._ticks, self._epochs, self._seconds)
@@ -458,7 +407,7 @@ class _Loop:
         to_ask = 0 if limit is None or self._ending is not None else max(0, limit - len(self._trials))
         return known + full * to_ask
 
-    def _progress(self, started: Sequence[_Trial], reports: Sequence[Report]) -> Progress:
+    def _progress(self, started: Sequence[Trial], reports: Sequence[Report]) -> Progress:
         states = Counter(trial.state for trial in self._trials)
         best = self._best([trial for trial in self._trials if trial.state != "duplicate"])
         under_way = sum(trial.epochs for trial in self._running.values()) / self._study.train.epochs
