@@ -59,7 +59,7 @@ CLASS_METRICS = (
 VALUE_METRICS = ("rmse", "mae", "r2")
 METRIC_NAMES = CLASS_METRICS + VALUE_METRICS
 
-STRATEGY_NAMES = ("tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid", "gradient")
+STRATEGY_NAMES = ("auto", "tpe", "gp", "cmaes", "nsga2", "random", "iterative", "sobol", "grid", "gradient")
 MAX_LANES = 65_536
 MAX_CELLS = 100_000  # of a grid
 UNTAUGHT = ("random", "grid", "sobol")  # strategies whose proposals depend on no result
@@ -141,7 +141,8 @@ class Search(Section):
 
     strategy: Annotated[str, AfterValidator(_strategy)] = Field(
         default="tpe", json_schema_extra={"anyOf": [{"enum": [*STRATEGY_NAMES]}, {"pattern": ":"}]},
-        description="How the next configuration is chosen; `pkg.module:Class` for a strategy of your own.",
+        description="How the next configuration is chosen; auto: sobol where no trial can learn from another, else "
+        "tpe; `pkg.module:Class` for a strategy of your own.",
         examples=["tpe", "gp", "mypackage.strategies:Mine"],
     )  # fmt: skip
     metric: Annotated[str, AfterValidator(_metric)] = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lanewise.data import prepare
 from lanewise.model import resolve
-from lanewise.search import strategy_of
+from lanewise.search import choose, strategy_of
 from lanewise.smoke import smoke
 from lanewise.space import build_space
 from lanewise.study import load_study
@@ -30,6 +30,8 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
     searched = space.searched()
     yield f"space    {len(searched)} searched: {', '.join(searched)}"
     strategy_of(study, space, "minimize")
+    if study.search.strategy == "auto":
+        yield f"strategy auto is {choose(study.search, space).words}"
     if study.search.strategy == "grid":
         from lanewise.search import Grid
 

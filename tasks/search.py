@@ -23,6 +23,7 @@ from lanewise.search import (
     Progress,
     SearchResult,
     cells_words,
+    choose,
     recorded_search,
     require_whole,
 )
@@ -65,6 +66,8 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     grid = Grid(study, space, metric.direction) if study.search.strategy == "grid" else None
     if grid:
         say(Event("search", "note", f"grid of {grid.words}"))
+    if study.search.strategy == "auto":
+        say(Event("search", "note", f"auto is {choose(study.search, space).words}"))
     settings = definition(
         study, space, metric=metric.name, direction=metric.direction, data=dataset.split_fingerprint
     )
@@ -259,9 +262,10 @@ def _summarise(shop: Workshop, result: SearchResult) -> None:
         text = json.dumps(asdict(one), indent=2)
         shop.tracker.artifact(PIPELINE, text, f"space/round-{one.number}.json")
     share = 1 - result.epochs_spent / result.epochs_full if result.epochs_full else 0.0
+    chosen = f". Strategy auto is {result.chosen}" if result.chosen else ""
     shop.tracker.note(
         PIPELINE,
-        f"{len(result.trials)} trials, {share:.0%} of the epochs saved by pruning. {result.ending}",
+        f"{len(result.trials)} trials, {share:.0%} of the epochs saved by pruning. {result.ending}{chosen}",
         ascending=result.direction == "minimize",
         best=[trial_key(t.number) for t in best],
     )

@@ -221,7 +221,8 @@ def _spent(facts: Facts) -> Table | None:
     if lanes:
         rows.append(["lanes", f"at most {counted(int(lanes), 'trial')} side by side"])
     if strategy:
-        rows.append(["strategy", str(strategy)])
+        chosen = facts.search.get("chosen")
+        rows.append(["strategy", f"{strategy}, here {chosen}" if chosen else str(strategy)])
     if earlier := facts.search.get("earlier"):
         rows.append(["learnt from", f"{counted(int(earlier), 'trial')} of earlier studies"])
     if facts.search.get("ending"):

@@ -257,6 +257,7 @@ class SearchResult:
         noise: What the default's seeds say; None where it has too few scores.
         improvements: When the best complete trial changed, the first one among them; in the order of ticks.
         earlier: Trials of earlier studies that the strategy was told before its own.
+        chosen: Which strategy `auto` became, and why; None where the study names one.
     """
 
     metric: str
@@ -276,3 +277,4 @@ class SearchResult:
     noise: NoiseFloor | None = None
     improvements: tuple[Improvement, ...] = ()
     earlier: int = 0
+    chosen: str | None = None

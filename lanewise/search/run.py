@@ -16,6 +16,7 @@ from lanewise.errors import SearchError
 from lanewise.ledger import Report, State, TrialRecord, curve_row
 from lanewise.noise import NoiseFloor, noise_floor
 from lanewise.pruning import Direction, Group, better, pruner_of, spare
+from lanewise.search.auto import Auto
 from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
 from lanewise.search.proposals import Proposals
@@ -175,6 +176,7 @@ class _Loop:
             seconds=self._seconds,
             lanes=self._lanes,
             strategy=self._study.search.strategy,
+            chosen=self._strategy.choice.words if isinstance(self._strategy, Auto) else None,
             space=self._space.to_json(),
             ending=self._ending or self._spent(),
             improvements=tuple(self._improvements),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from lanewise.pruning import Direction
+from lanewise.search.auto import Auto
 from lanewise.search.cmaes import CMAES
 from lanewise.search.gp import GaussianProcess
 from lanewise.search.gradient import Gradient
@@ -24,6 +25,7 @@ from lanewise.space import Space
 from lanewise.study import Study
 
 STRATEGIES: Mapping[str, Callable[[Study, Space, Direction], Strategy]] = {
+    "auto": Auto,
     "cmaes": CMAES,
     "gp": GaussianProcess,
     "gradient": Gradient,

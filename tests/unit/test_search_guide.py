@@ -49,6 +49,12 @@ def test_iterative_random(tmp_path: Path) -> None:
     assert default is not None and (result.trials[result.best].value or 0.0) >= default
 
 
+def test_auto(tmp_path: Path) -> None:
+    result = searched("Auto", tmp_path)
+    assert result.chosen == "sobol: with 9 trials no one has 10 results to learn from"
+    assert len(result.trials) == 9 and result.strategy == "auto"
+
+
 def test_gradient_based(tmp_path: Path) -> None:
     """The enqueued start is bad; its chain goes where the guide says."""
     result = searched("Gradient-based", tmp_path)
