@@ -201,7 +201,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(tmp_path: Path) -> None
         load_study(a_study_file(tmp_path, "cmaess"))
     assert "did you mean `cmaes`?" in str(refused.value)
     assert str(refused.value).startswith(f"{tmp_path / 'study.yaml'}:2:")
-    rule = "one of tpe, gp, cmaes, nsga2, random, iterative, sobol, grid, gradient, pkg.module:Class"
+    rule = "one of auto, tpe, gp, cmaes, nsga2, random, iterative, sobol, grid, gradient, pkg.module:Class"
     assert refused.value.rule == rule and set(STRATEGIES) == set(STRATEGY_NAMES)
 
 
