@@ -19,6 +19,7 @@ ROWS = {
     "H": [*range(1, 7), *range(8, 11)],
     "I": [*range(1, 7), 8],
     "S": range(1, 23),
+    "T": range(1, 10),
 }
 
 

@@ -16,6 +16,7 @@ from lanewise.data.columns import Columns
 from lanewise.data.image_decoding import SUFFIXES
 from lanewise.data.image_reading import IMAGE, Reading, read_image_file, read_image_folder, read_image_index
 from lanewise.data.inference import infer_types
+from lanewise.data.series import read_series
 from lanewise.data.sources import load_table
 from lanewise.data.table import Table
 from lanewise.study import Data
@@ -44,6 +45,8 @@ def read_new_rows(source: Path, columns: Columns) -> tuple[pd.DataFrame, Sequenc
     used = {name: values for name, values in table.columns.items() if name in kinds}
     types = {name: kinds[name] for name in used}
     typed = infer_types(replace(table, columns=used), types, formats=columns.date_formats)
+    if columns.kind == "series" and set(columns.inputs) <= set(used):
+        read_series(typed.frame, columns.inputs, table.place)  # refused here, where the file's lines are known
     return typed.frame, names
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lanewise.data.inference import Typed, infer_types
+from lanewise.data.series import read_series
 from lanewise.data.splits import Grouping
 from lanewise.data.table import TARGET, DataWarning, Table, shown
 from lanewise.data.target import Target, find_target
@@ -71,6 +72,9 @@ def read_rows(table: Table, options: Data, study: Study | None) -> Rows:
     frame = typed.frame.drop(columns=beside).iloc[target.kept].reset_index(drop=True)
     if options.infinite == "error":
         _refuse_infinite(typed, frame, table)
+    channels = tuple(column for column in frame.columns if typed.kinds[column] == "series")
+    if channels:  # sealed rows too: what is wrong there must not wait until the seal is opened
+        read_series(frame, channels, lambda row: table.place(int(target.kept[row])))
     dropped = dict.fromkeys(options.drop, "named under `drop`")
     for column, use in ((options.group, "group"), (options.time, "time"), (options.split_column, "split")):
         if column is not None:

@@ -7,7 +7,7 @@ development rows says how long the network's input is; what is longer is cut at 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +72,12 @@ class SeriesPreprocessor:
     def unseen(self, frame: pd.DataFrame) -> dict[str, int]:
         """What new rows have that the training rows had not -> number of rows."""
         length = self.columns.shape[1]
-        longer = sum(v.shape[1] > length for v in read_series(frame, self.columns.inputs))
-        return {f"series longer than {length}": longer} if longer else {}
+        read = read_series(frame, self.columns.inputs)
+        counts = {f"series longer than {length}, cut": sum(v.shape[1] > length for v in read)}
+        if not self.columns.how["present"]:  # without that channel a gap looks like the mean
+            counts[f"series shorter than {length}, filled up with the mean"] = sum(v.shape[1] < length for v in read)
+            counts["series with missing values, taken as the mean"] = sum(bool(np.isnan(v).any()) for v in read)
+        return {what: count for what, count in counts.items() if count}
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; floats keep every bit."""
@@ -120,8 +124,15 @@ def fit_series(frame: pd.DataFrame, columns: Columns) -> SeriesPreprocessor:
     return SeriesPreprocessor(columns, means, deviations)
 
 
-def read_series(frame: pd.DataFrame, names: tuple[str, ...]) -> list[npt.NDArray[np.float64]]:
+def read_series(
+    frame: pd.DataFrame, names: tuple[str, ...], place: Callable[[int], str] = lambda row: f"row {row + 1}"
+) -> list[npt.NDArray[np.float64]]:
     """Every row's channels, float64 [C, L], nan where missing.
+
+    Args:
+        frame: [N] rows.
+        names: the channels' columns.
+        place: where a person finds row i (0-based), for messages.
 
     Raises:
         DataError: A column is missing; a cell lists no numbers; channels of a row differ in length.
@@ -132,37 +143,37 @@ def read_series(frame: pd.DataFrame, names: tuple[str, ...]) -> list[npt.NDArray
             "channels are missing", given=f"no {shown(absent)}", rule="the channels the model was fitted on",
             remedy="bring series with the same channels",
         )
-    channels = [[_numbers(cell, name, row) for row, cell in enumerate(frame[name])] for name in names]
+    channels = [[_numbers(cell, name, row, place) for row, cell in enumerate(frame[name])] for name in names]
     rows = []
     for row, values in enumerate(zip(*channels, strict=True)):
         if len({len(v) for v in values}) > 1:
             raise DataError(
-                "the channels of a series differ in length", where=f"row {row + 1}",
+                "the channels of a series differ in length", where=place(row),
                 given=", ".join(str(len(v)) for v in values[:8]), rule="all channels of a row are equally long",
                 remedy="fill the shorter ones up with `?`",
             )
         rows.append(np.stack(values))
         if np.isnan(rows[-1]).all():
             raise DataError(
-                "a series has no value", where=f"row {row + 1}", rule="at least one number",
+                "a series has no value", where=place(row), rule="at least one number",
                 remedy="remove the row",
             )
     return rows
 
 
-def _numbers(cell: object, name: str, row: int) -> npt.NDArray[np.float64]:
+def _numbers(cell: object, name: str, row: int, place: Callable[[int], str]) -> npt.NDArray[np.float64]:
     texts = _BETWEEN.split(cell.strip().strip("[]()").strip()) if isinstance(cell, str) else [""]
     try:
         values = np.array([np.nan if text.lower() in _MISSING else float(text) for text in texts])
     except ValueError:
         wrong = next(text for text in texts if not _is_number(text))
         raise DataError(
-            f"column `{name}` holds a cell that is no series", where=f"row {row + 1}", given=repr(wrong)[:60],
+            f"column `{name}` holds a cell that is no series", where=place(row), given=repr(wrong)[:60],
             rule="numbers with commas between them; ? for a missing one", remedy="correct it there",
         ) from None
     if np.isinf(values).any():
         raise DataError(
-            f"column `{name}` holds an infinite number", where=f"row {row + 1}", rule="numbers are finite",
+            f"column `{name}` holds an infinite number", where=place(row), rule="numbers are finite",
             remedy="correct it, or write ? for a missing value",
         )
     return values

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lanewise.data.encodings import decode
 from lanewise.data.image_decoding import encode
 from lanewise.data.images import file_cell
 from lanewise.data.table import Table, shown
@@ -22,16 +23,19 @@ LABEL = "class"
 SPLIT = "split"
 
 
-def read_ts(content: bytes, name: str) -> Table:
+def read_ts(content: bytes, name: str, encoding: str = "auto") -> Table:
     """A `.ts` file: lines with `@` say what it is; then a row a line, channels with `:` between them, the label last.
+
+    Args:
+        content: of the file.
+        name: shown in messages.
+        encoding: as in the study; headers and labels may hold any letters.
 
     Raises:
         DataError: It is not written so, with the line.
     """
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError("the file is no text", where=name, given=str(error)[:80], rule="UTF-8") from None
+    text, _, notes = decode(content, name, encoding)
+    lines = [line.rstrip("\r") for line in text.decode().split("\n")]
     start, header = _header(lines, name)
     labelled = header.get("classlabel", header.get("targetlabel", "true")).lower().startswith("true")
     if header.get("timestamps", "false").lower() == "true":
@@ -62,7 +66,7 @@ def read_ts(content: bytes, name: str) -> Table:
         columns[LABEL] = [parts[-1].strip() for parts in rows]
     return Table(
         {key: _texts(values) for key, values in columns.items()}, name, is_text=True, settings={"format": "ts"},
-        line_of=places.__getitem__, target=LABEL if labelled else None, kinds=kinds,
+        line_of=places.__getitem__, target=LABEL if labelled else None, kinds=kinds, notes=tuple(notes),
     )
 
 

@@ -132,7 +132,7 @@ def _from_file(path: Path, source: str, options: Data) -> Table:
         raise DataError("the Parquet file is encrypted", where=source, remedy="write it without encryption")
     suffix = path.suffix.lower()
     if suffix == ".ts":
-        return read_ts(content, source)
+        return read_ts(content, source, options.encoding)
     if start.startswith(_PARQUET):
         _check_suffix(source, suffix, "Parquet", (".parquet", ".pq"))
         return read_parquet(content, source, options.max_bytes, free_memory())

@@ -73,7 +73,8 @@ class TextPreprocessor:
         (length,), known = self.columns.shape, set(self.vocabulary)
         read = tokenised(frame, self.columns)
         counts = {
-            f"texts longer than {length} tokens": sum(len(tokens) > length for tokens in read),
+            "texts without a token": sum(not tokens for tokens in read),
+            f"texts longer than {length} tokens, cut": sum(len(tokens) > length for tokens in read),
             "texts with tokens without a code": sum(not known.issuperset(tokens) for tokens in read),
         }
         return {what: count for what, count in counts.items() if count}

@@ -56,7 +56,7 @@ def test_longer_new_series_are_cut_and_counted_and_shorter_ones_filled_up() -> N
     x, _ = model.transform(new)
     same, _ = model.transform(pd.DataFrame({"a": ["1,2,3", "1"], "b": ["0,0,0", "?"]}))
     np.testing.assert_array_equal(x, same)
-    assert model.unseen(new) == {"series longer than 3": 1}
+    assert model.unseen(new) == {"series longer than 3, cut": 1}
 
 
 @settings(max_examples=30, deadline=None)
@@ -128,8 +128,10 @@ def test_a_broken_ts_file_is_refused_with_its_place(text: str, said: str) -> Non
 
 
 def test_a_ts_file_that_is_no_text_is_refused() -> None:
-    with pytest.raises(DataError, match="no text"):
-        read_ts(b"@data\n\xff\xfe1:u\n", "toy.ts")
+    with pytest.raises(DataError, match="not text"):
+        read_ts(b"@data\n1,\x00:u\n", "toy.ts")
+    with pytest.raises(DataError, match="not utf-8"):
+        read_ts(b"@data\n\xff\xfe1:u\n", "toy.ts", "utf-8")
 
 
 def archive(**arrays: Any) -> bytes:

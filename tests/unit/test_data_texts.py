@@ -72,7 +72,7 @@ def test_characters_a_length_and_a_smaller_vocabulary() -> None:
     model = fit_texts(frame, columns)
     assert model.transform(frame)[1].tolist() == [[2, 3, 1], [2, 3, 1]]
     assert model.unseen(column(["ab", "xy", "abcd"])) == {
-        "texts longer than 3 tokens": 1, "texts with tokens without a code": 2,
+        "texts longer than 3 tokens, cut": 1, "texts with tokens without a code": 2,
     }  # fmt: skip
     again = read_fitted(json.loads(json.dumps(model.to_json())))
     assert again.transform(frame)[1].tolist() == model.transform(frame)[1].tolist()
