@@ -22,7 +22,7 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed"
 
 def searched(path: Path, trials: int = 40, dies_at: int | None = None) -> Reading:
     """A search with pruned and failed trials, duplicates, control draws, and a momentum for sgd only."""
-    study = a_study(trials=trials, space=SPACE)
+    study = a_study(strategy="random", trials=trials, space=SPACE)
     space = a_space(study).narrow("lr", 1e-3, 3e-2)
     settings = definition(study, space, metric="rmse", direction="minimize", data="rows")
     with Ledger(path / "ledger.db", settings) as ledger:
