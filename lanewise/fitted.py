@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lanewise.calibration import Calibration
-from lanewise.data import Fitted, Layout, read_fitted
+from lanewise.data import Fitted, Layout, network_inputs, read_fitted
 from lanewise.errors import ModelError
 from lanewise.metrics import Metric, probabilities
 from lanewise.model import Network, resolve
@@ -153,11 +153,7 @@ class FittedModel:
             size = self._batch
             for start in range(0, len(numbers), size):
                 rows = slice(start, start + size)
-                arrays = (
-                    (numbers[rows], codes[rows])
-                    if self.network.inputs == "split" and self.layout.kind == "table"
-                    else (self.preprocessor.one_hot(numbers[rows], codes[rows]),)
-                )
+                arrays = network_inputs(self.layout, self.network.inputs, numbers[rows], codes[rows])
                 outputs = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
                 parts.append(outputs.float().numpy())
         return np.concatenate(parts)

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from lanewise import example_rows, signing
+from lanewise.durable import sync_folder
 from lanewise.errors import TrackingError
 from lanewise.fitted import FittedModel
 
@@ -330,9 +331,7 @@ def _put_in_place(new: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(old)
     new.rename(folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    os.fsync(descriptor)  # the rename itself must survive a power cut
-    os.close(descriptor)
+    sync_folder(folder.parent)  # the rename itself must survive a power cut
     shutil.rmtree(old, ignore_errors=True)
 
 

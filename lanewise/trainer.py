@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lanewise.data import ImagePreprocessor, Split, one_hot, stored_rows
+from lanewise.data import ImagePreprocessor, Split, network_inputs, stored_rows
 from lanewise.engine import Engine, Goal, Lane, LaneResult, LaneState, PixelRows, Report, SplitTensors
 from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
@@ -72,10 +72,7 @@ def split_tensors(arrays: Arrays, layout: Layout, inputs: str) -> SplitTensors:
         (arrays.x_num_train, arrays.x_cat_train),
         (arrays.x_num_valid, arrays.x_cat_valid),
     ):
-        if layout.kind != "table":
-            parts: tuple[Any, ...] = (x_cat if layout.kind == "text" else x_num,)
-        else:
-            parts = (x_num, x_cat) if inputs == "split" else (one_hot(layout, x_num, x_cat),)
+        parts = network_inputs(layout, inputs, x_num, x_cat)
         sides.append(tuple(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
     y_train, y_valid = (torch.from_numpy(np.ascontiguousarray(y)) for y in (arrays.y_train, arrays.y_valid))
     return SplitTensors(sides[0], y_train, sides[1], y_valid, float(arrays.target_std))

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lanewise.durable import sync_folder
 from lanewise.errors import TrackingError
 
 RECORD = "record.json"
@@ -144,13 +145,13 @@ class StageStore:
             try:
                 for name, content in {**files, RECORD: text}.items():
                     _write_durably(new / name, content)
-                _sync_folder(new)
+                sync_folder(new)
                 if (
                     target.exists()
                 ):  # damaged, or kept by a run beside this one: the same inputs, the same result
                     shutil.rmtree(target, ignore_errors=True)
                 new.rename(target)
-                _sync_folder(self.root)
+                sync_folder(self.root)
             except BaseException:
                 shutil.rmtree(new, ignore_errors=True)
                 raise
@@ -168,10 +169,3 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
 
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

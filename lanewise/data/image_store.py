@@ -18,8 +18,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 import PIL
 
-from lanewise.data.durable import whole_file, write_told
 from lanewise.data.image_decoding import U8, Shape
+from lanewise.durable import whole_file, write_told
 from lanewise.errors import DataError
 
 REFERENCE = "image:"

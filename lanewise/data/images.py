@@ -72,10 +72,6 @@ class ImagePreprocessor:
             x[row] = table_CV[channels, pixels]
         return x, np.zeros((len(frame), 0), np.int64)
 
-    def one_hot(self, x_num: F32, x_cat: I64) -> F32:
-        """The one input of a network: x_num."""
-        return x_num
-
     def unseen(self, frame: pd.DataFrame) -> dict[str, int]:
         """What new rows have that the training rows had not -> number of rows; nothing: every image is resized."""
         return {}

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lanewise.data.columns import Columns, Layout, plan_columns
 from lanewise.data.images import ImagePreprocessor, fit_images, plan_images
-from lanewise.data.preprocessing import F32, I64, Preprocessor, fit_preprocessor
+from lanewise.data.preprocessing import F32, I64, Preprocessor, fit_preprocessor, one_hot
 from lanewise.data.series import SeriesPreprocessor, fit_series, plan_series
 from lanewise.data.table import DataWarning
 from lanewise.data.texts import TextPreprocessor, fit_texts, plan_texts
@@ -32,7 +32,6 @@ class Fitted(Protocol):
     @property
     def layout(self) -> Layout: ...
     def transform(self, frame: pd.DataFrame) -> tuple[F32, I64]: ...
-    def one_hot(self, x_num: F32, x_cat: I64) -> npt.NDArray[Any]: ...
     def unseen(self, frame: pd.DataFrame) -> dict[str, int]: ...
     def to_json(self) -> dict[str, Any]: ...
 
@@ -109,3 +108,19 @@ def fit_inputs(frame: pd.DataFrame, columns: Columns, numbers: str, infinite: st
 def read_fitted(data: Mapping[str, Any]) -> Fitted:
     """A preprocessor from what its `to_json` wrote."""
     return _READERS[data["columns"].get("kind", "table")](data)
+
+
+def network_inputs(layout: Layout, takes: str, x_num: F32, x_cat: I64) -> tuple[npt.NDArray[Any], ...]:
+    """What a network is handed of a preprocessor's arrays.
+
+    Args:
+        layout: of the arrays.
+        takes: "split" or "flat", see `model.Network.inputs`; it counts for tables only.
+        x_num, x_cat: as `transform` returns them.
+
+    Returns:
+        Of a table both, or one array in one-hot form; of images and series the numbers; of texts the codes.
+    """
+    if layout.kind == "table":
+        return (x_num, x_cat) if takes == "split" else (one_hot(layout, x_num, x_cat),)
+    return (x_cat,) if layout.kind == "text" else (x_num,)

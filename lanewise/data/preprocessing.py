@@ -84,10 +84,6 @@ class Preprocessor:
         x_cat = np.stack(codes, axis=1) if codes else np.zeros((len(frame), 0), np.int64)
         return x_num, x_cat
 
-    def one_hot(self, x_num: F32, x_cat: I64) -> F32:
-        """One array for networks that take one: x_num beside one column per code, float32 [N, n_features]."""
-        return one_hot(self.layout, x_num, x_cat)
-
     def unseen(self, frame: pd.DataFrame) -> dict[str, int]:
         """Categorical column -> rows whose category has no code of its own; only columns with such rows."""
         counts = {}

@@ -20,8 +20,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lanewise.data.durable import sync_folder, whole_file, write_told
 from lanewise.data.table import TARGET
+from lanewise.durable import sync_folder, whole_file, write_told
 from lanewise.errors import DataError
 
 OPENINGS = "openings.jsonl"

@@ -64,10 +64,6 @@ class TextPreprocessor:
             x[row, : len(codes)] = codes
         return np.zeros((len(frame), 0), np.float32), x
 
-    def one_hot(self, x_num: F32, x_cat: I64) -> I64:
-        """The one input of a network: x_cat."""
-        return x_cat
-
     def unseen(self, frame: pd.DataFrame) -> dict[str, int]:
         """What new rows have that the training rows had not -> number of rows."""
         (length,), known = self.columns.shape, set(self.vocabulary)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 
 from lanewise.data import Dataset, Preprocessor, Split
 from lanewise.data.columns import DATE_PARTS, MAX_CATEGORIES, Columns, date_parts, frequent_categories
-from lanewise.data.preprocessing import category_texts, fit_preprocessor, mean_and_deviation
+from lanewise.data.preprocessing import category_texts, fit_preprocessor, mean_and_deviation, one_hot
 from lanewise.data.quantiles import fit_quantiles, to_normal
 from lanewise.errors import DataError
 
@@ -96,7 +96,7 @@ def test_one_hot_is_scikit_learns() -> None:
     x_num, x_cat = fitted.transform(data.frame)
     encoder = OneHotEncoder(categories=[range(c) for c in data.layout.cardinalities], sparse_output=False)
     expected = np.hstack([x_num, encoder.fit_transform(x_cat)])
-    found = fitted.one_hot(x_num, x_cat)
+    found = one_hot(fitted.layout, x_num, x_cat)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.float32 and found.shape[1] == data.layout.n_features
 

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from lanewise.calibration import Calibration
-from lanewise.data import Dataset
+from lanewise.data import Dataset, network_inputs
 from lanewise.data.columns import Columns
 from lanewise.data.preprocessing import fit_preprocessor
 from lanewise.data.seal import write_seal
@@ -265,7 +265,7 @@ def test_a_network_of_the_user_s_own_takes_one_tensor(tmp_path):
     frame, _ = rows(20, seed=5)
     module = network.build(data.layout, 3, {"width": 5}, seed=0)
     module.load_state_dict(fitted.states[0])
-    flat = fitted.preprocessor.one_hot(*fitted.preprocessor.transform(frame))
+    (flat,) = network_inputs(fitted.layout, "flat", *fitted.preprocessor.transform(frame))
     expected = module(torch.from_numpy(flat)).double().softmax(1).detach().numpy()
     again = FittedModel.from_parts(*fitted.to_parts(), search_path=[tmp_path])
     np.testing.assert_allclose(again.predict_array(frame), expected, rtol=1e-5)

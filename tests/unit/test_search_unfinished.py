@@ -9,6 +9,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_search_optuna import PLAIN
 from test_search_strategies import a_space, a_study
 
 from lanewise.pruning import Direction
@@ -78,15 +79,6 @@ def test_tpe_answers_as_optuna_would_that_saw_the_level_only(direction: Directio
         curve = [(n * 7 % 11) / 10, (n * 5 % 13) / 10, n / 40][: 3 - n % 2]
         trial = told(n, "pruned" if n % 5 else "complete", curve, direction)
         history.append(replace(trial, config=drawn.ask(n + 1, [])))
-    ranges = {
-        "lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True),
-        "weight_decay": optuna.distributions.FloatDistribution(1e-6, 1e-1, log=True),
-        "width": optuna.distributions.IntDistribution(16, 256, log=True),
-        "depth": optuna.distributions.IntDistribution(1, 4),
-        "dropout": optuna.distributions.FloatDistribution(0.0, 0.5, step=0.1),
-        "activation": optuna.distributions.CategoricalDistribution(["relu", "gelu", "tanh"]),
-        "skip": optuna.distributions.CategoricalDistribution([True, False]),
-    }
     assert level(history, 4) == 3
     plain = optuna.create_study(direction=direction)
     best = max if direction == "maximize" else min
@@ -95,7 +87,7 @@ def test_tpe_answers_as_optuna_would_that_saw_the_level_only(direction: Directio
         plain.add_trial(
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState.COMPLETE if reached else optuna.trial.TrialState.PRUNED,
-                params={name: trial.config[name] for name in ranges}, distributions=ranges,
+                params={name: trial.config[name] for name in PLAIN}, distributions=PLAIN,
                 value=best(trial.curve[:3]) if reached else None,
                 intermediate_values=None if reached else {trial.epochs: trial.value},
             )
@@ -104,5 +96,5 @@ def test_tpe_answers_as_optuna_would_that_saw_the_level_only(direction: Directio
         multivariate=True, constant_liar=True, n_startup_trials=4, seed=trial_seed(5, 14, "tpe")
     )
     answer = STRATEGIES["tpe"](study, space, direction).ask(14, history)
-    expected = plain.ask(ranges).params
-    assert {name: answer[name] for name in ranges} == pytest.approx(expected)
+    expected = plain.ask(PLAIN).params
+    assert {name: answer[name] for name in PLAIN} == pytest.approx(expected)

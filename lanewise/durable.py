@@ -1,6 +1,6 @@
-"""Writes files that are whole or not there: under another name, forced to the disk, then renamed. For the data room.
+"""Writes files that are whole or not there: under another name, forced to the disk, then renamed.
 
-It knows no contents: the seal and the cache of images use it.
+It knows no contents: the seal, the cache of images, the registry and the records of stages use it.
 """
 
 from __future__ import annotations
