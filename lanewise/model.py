@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from lanewise.data.proposals import NETWORKS
 from lanewise.errors import ModelError
 from lanewise.names import nearest
 from lanewise.process_guard import unchanged_process
@@ -133,7 +134,7 @@ class Network:
             raise ModelError(
                 f"network `{self.name}` takes {_plural(self.kinds)}, and the data are {_plural([layout.kind])}",
                 rule=f"one of {', '.join(ours)}, or a class whose `kinds` has \"{layout.kind}\"",
-                remedy=f"write `model: {{name: {ours[0]}}}`",
+                remedy=f"write `model: {{name: {NETWORKS[layout.kind]}}}`",
             )
         data = {
             "n_numeric": len(layout.numeric),

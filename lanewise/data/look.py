@@ -197,7 +197,7 @@ def write_study(seen: Look) -> str:
         lines += _wrapped(
             f"{warning.code}{f' ({warning.column})' if warning.column else ''}: {warning.message}", "  # ",
         )
-    if seen.kind in NETWORKS:
+    if seen.kind != "table":
         what = {"image": "images", "series": "series", "text": "texts"}[seen.kind]
         lines += ["model:", f"  name: {NETWORKS[seen.kind]}  # the data are {what}"]
     lines += ["search:", f"  metric: {seen.metric}{_comment(seen.metric_reason)}", *_pace(_paced_rows(seen), seen.kind)]

@@ -15,7 +15,7 @@ from lanewise.data.image_decoding import SUFFIXES
 from lanewise.data.rows import PARTS
 from lanewise.data.table import Table
 
-NETWORKS = {"image": "cnn", "series": "fcn", "text": "text_cnn"}  # proposed for each kind that is no table
+NETWORKS = {"table": "mlp", "image": "cnn", "series": "fcn", "text": "text_cnn"}  # proposed for each kind
 _TRAIN = re.compile(r"(?i)^(.*[_-])train(\.\w+)$")
 _WORDS = 3  # mean number of words from which a column of texts reads like sentences
 _DIFFERENT = 0.5  # share of different values, the same

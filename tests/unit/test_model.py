@@ -19,6 +19,7 @@ from torch import nn
 from lanewise import model
 from lanewise.errors import ModelError
 from lanewise.model import Network, resolve
+from lanewise.model_checks import TOY_LAYOUTS
 from models.mlp import MLP
 
 
@@ -293,3 +294,21 @@ def test_a_network_can_be_compared_and_is_frozen() -> None:
     assert one == resolve("mlp") and one != resolve("resnet")
     with pytest.raises(AttributeError):
         one.name = "other"  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fits", "proposed"),
+    [
+        ("mlp", "text", "fcn, gru, text_cnn, transformer", "text_cnn"),
+        ("cnn", "series", "fcn, gru, transformer", "fcn"),
+        ("fcn", "image", "cnn, image_resnet", "cnn"),
+        ("gru", "table", "mlp, resnet", "mlp"),
+    ],
+)
+def test_a_network_for_other_data_is_refused_with_those_that_fit(
+    name: str, kind: str, fits: str, proposed: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve(name).build(TOY_LAYOUTS[kind], 2, {}, seed=0)
+    assert caught.value.rule is not None and caught.value.rule.startswith(f"one of {fits}, or a class")
+    assert caught.value.remedy == f"write `model: {{name: {proposed}}}`"
