@@ -32,6 +32,7 @@ _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "i
 _KINDS = ("number", "category", "date", "image", "series", "text")
 _WIDTH = 110
 _FEW_SERIES, _SMALL_BATCH, _STEPS = 2_000, 16, 1_200  # up to so many rows, batches and steps of a training
+_FEW_VALID = 30  # validation rows, below which shares of rows that are right are too coarse to choose by
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,11 @@ def _look(table: Table, name: str, target: str | None, options: Data) -> Look:
     leaks = {str(warning.column): warning.message.removesuffix(LEAK_ADVICE) for warning in told}
     drop |= leaks
     notes = {w.code: w.message for w in dataset.warnings if w.column == target}
+    metric, reason = _metric(dataset)
     return Look(
         source=name, target=dataset.target_name, task=dataset.task,
-        task_reason=notes.get("task", "").partition(": ")[2], metric=dataset.metric,
-        metric_reason=dataset.metric_reason, rows=table.rows, columns=tuple(_column_notes(dataset, leaks)),
+        task_reason=notes.get("task", "").partition(": ")[2], metric=metric, metric_reason=reason,
+        rows=table.rows, columns=tuple(_column_notes(dataset, leaks)),
         drop=drop, left_out={c: reason for c, reason in dataset.dropped.items() if c not in drop},
         settings=table.settings or {}, gaps=table.rows - dataset.rows - dataset.test_rows,
         infinite=tuple(c for c in infinite if c not in drop),
@@ -159,6 +161,14 @@ def _development(table: Table, options: Data) -> Dataset:
     metric = pick_metric(rows.target.task, rows.target.values, rows.target.classes)
     development, test, holdout = first_cuts(rows, options, seed)
     return build_dataset(rows, development, test, holdout, table, options, metric)
+
+
+def _metric(dataset: Dataset) -> tuple[str, str]:
+    """The metric to propose and why: prepare's, but for few rows one that sees more than right and wrong."""
+    valid = round(0.2 * dataset.rows)
+    if dataset.metric not in ("accuracy", "balanced_accuracy") or valid >= _FEW_VALID:
+        return dataset.metric, dataset.metric_reason
+    return "log_loss", f"{dataset.metric} on {valid} validation rows moves in steps; the probabilities do not"
 
 
 def _column_notes(dataset: Dataset, leaks: Mapping[str, str]) -> Iterable[ColumnNote]:

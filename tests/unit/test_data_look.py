@@ -99,6 +99,15 @@ def test_bundled_data_need_no_target() -> None:
     assert prepare(load(write_study(seen))).dataset.classes == ("setosa", "versicolor", "virginica")
 
 
+def test_few_rows_are_judged_by_their_probabilities() -> None:
+    seen = look("sklearn:iris")  # 120 development rows, 24 of them for validation
+    assert seen.metric == "log_loss"
+    assert seen.metric_reason == "accuracy on 24 validation rows moves in steps; the probabilities do not"
+    assert load(write_study(seen)).search.metric == "log_loss"
+    assert look("sklearn:wine").metric == "log_loss"  # 28 of 142
+    assert look("sklearn:breast_cancer").metric == "accuracy"  # 91 of 455
+
+
 def test_look_seals_nothing(here: Path) -> None:
     look("sklearn:iris")
     assert list(here.iterdir()) == []
