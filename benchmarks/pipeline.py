@@ -11,7 +11,7 @@ from lanewise.judge import Evaluation, median_epoch
 from lanewise.lr_range import LRCurve
 from lanewise.lr_range import run as run_lr_range
 from lanewise.metrics import find_metric
-from lanewise.model import resolve
+from lanewise.pretrained import study_network
 from lanewise.refit import FittedModel, TestResult, open_and_score, refit
 from lanewise.search import SearchResult, search
 from lanewise.search.lanes import SearchLanes
@@ -33,7 +33,7 @@ class Outcome:
 
 def run(study: Study, dataset: Dataset, seal: Seal | None) -> Outcome:
     """lr_range -> search -> evaluate -> refit -> sealed test (None without a seal)."""
-    network = resolve(study.model.name, study.model.args)
+    network = study_network(study)
     space = build_space(study, network.space, network.defaults)
     trainer = Trainer(study, network, dataset)
     curve = None

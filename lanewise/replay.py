@@ -21,6 +21,7 @@ INGREDIENTS = {
     "split": "lanewise.split",
     "code": "lanewise.code",
     "network": "lanewise.network",
+    "pretrained": "lanewise.pretrained",
     "libraries": "lanewise.libraries",  # JSON: name -> version; each is an ingredient of its own
     "threads": "lanewise.threads",
     "device": "lanewise.device",

@@ -19,7 +19,7 @@ from lanewise import space_rules as rules
 from lanewise.errors import StudyError
 from lanewise.parameter import Parameter, same
 from lanewise.study import Study, Value, training_defaults
-from lanewise.training import LATER
+from lanewise.training import LATER, TRANSFER
 
 Config = dict[str, Value]
 
@@ -255,11 +255,12 @@ def build_space(
     own = rules.network_ranges(study.model.name, network_space, own_defaults, args)
     first = training_defaults()
     later = {name: first.pop(name) for name in LATER}
-    defaults: Config = {**first, **own_defaults, **later}
+    transfer = {name: first.pop(name) for name in TRANSFER}
+    defaults: Config = {**first, **own_defaults, **later, **(transfer if study.model.pretrained else {})}
     rules.check_names(study, defaults)
     merged: dict[str, Parameter] = {}
     for name, default in defaults.items():
-        inherited = rules.inherited(name, own, default)
+        inherited = rules.inherited(study, name, own, default)
         parameter = rules.fit(study, name, study.space.get(name, inherited), default)
         merged[name] = rules.join(study, name, parameter, inherited)
     merged = rules.without_constants(study, merged)

@@ -16,6 +16,7 @@ from lanewise.fields import EXACT, shown, word
 from lanewise.names import nearest
 from lanewise.parameter import Parameter, same
 from lanewise.study import TRAINING, TRAINING_WHEN, Study, Value
+from lanewise.training import TRANSFER
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -132,6 +133,12 @@ def check_names(study: Study, known: Mapping[str, Value]) -> None:
                 f"`{name}` is in `space` and in `model: args:`", where=study.where("space", name),
                 rule="a constant is not a hyperparameter", remedy="remove one of the two",
             )  # fmt: skip
+        if name in TRANSFER and name not in known:
+            raise StudyError(
+                f"`{name}` has no effect", where=study.where("space", name), given="there are no pretrained weights",
+                rule=f"`{name}` is used only with `model: pretrained:`",
+                remedy=f"remove `{name}`, or name a file under `model: pretrained:`",
+            )  # fmt: skip
         if name not in known:
             raise unknown(name, known, study.where("space", name))
         for parent in parameter.when:
@@ -139,14 +146,31 @@ def check_names(study: Study, known: Mapping[str, Value]) -> None:
                 raise unknown(parent, known, study.where("space", name, "when", parent))
 
 
-def inherited(name: str, own: Mapping[str, Parameter], default: Value) -> Parameter:
+def inherited(study: Study, name: str, own: Mapping[str, Parameter], default: Value) -> Parameter:
     """The parameter as it is when the study does not name it."""
     if name in own:
         return own[name]
     if name not in TRAINING:
         return Parameter(value=default)
+    if name in TRANSFER:
+        return _transferred(study, name)
     base = TRAINING[name].searched or Parameter(value=default)
     return base.model_copy(update={"when": dict(TRAINING_WHEN.get(name, {}))})
+
+
+def _transferred(study: Study, name: str) -> Parameter:
+    """What is searched of pretrained weights: whether, what is frozen for how long, and how slowly it trains."""
+    if name == "start":
+        return Parameter(choices=("scratch", "pretrained"))
+    when: dict[str, tuple[Value, ...]] = dict(TRAINING_WHEN[name])
+    if name == "freeze":
+        return Parameter(choices=("none", "all"), when=when)
+    if name == "pretrained_lr_factor":
+        return Parameter(low=0.01, high=1.0, log=True, when=when)
+    freeze = study.space["freeze"].listed if "freeze" in study.space else ()
+    when["freeze"] = tuple(value for value in freeze if value != "none") or when["freeze"]
+    epochs = study.train.epochs
+    return Parameter(low=1, high=epochs, when=when) if epochs > 1 else Parameter(value=1, when=when)
 
 
 def fit(study: Study, name: str, parameter: Parameter, default: Value) -> Parameter:
@@ -207,7 +231,8 @@ def _check_training(study: Study, name: str, parameter: Parameter) -> None:
             raise StudyError(
                 f"`{name}` has a value that is not known" + (f", did you mean `{near}`?" if near else ""),
                 where=study.where("space", name), given=shown(value),
-                rule="one of " + ", ".join(entry.choices) + (", or pkg.module:function" if entry.own else ""),
+                rule="one of " + ", ".join(entry.choices) + (", or pkg.module:function" if entry.own else "")
+                + (", or names of layers" if entry.layers else ""),
                 remedy=f"write `{near}`" if near else "choose one of them",
             )  # fmt: skip
         if isinstance(value, int | float) and not isinstance(value, bool) and not entry.allows(value):

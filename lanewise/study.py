@@ -84,6 +84,15 @@ def _metric(value: str) -> str:
     return value
 
 
+def _weights(value: str) -> str:
+    if not value.endswith(".safetensors"):
+        raise wrong(
+            "this is no file of weights", "the path of a safetensors file, NAME.safetensors",
+            "write one: safetensors.torch.save_file(module.state_dict(), 'weights.safetensors')",
+        )  # fmt: skip
+    return value
+
+
 class Model(Section):
     """The network."""
 
@@ -96,6 +105,11 @@ class Model(Section):
     args: Annotated[dict[str, JsonValue], BeforeValidator(plain)] = Field(
         default={}, description="Constant constructor arguments that are not hyperparameters."
     )
+    pretrained: Annotated[Text, AfterValidator(_weights)] | None = Field(
+        default=None, description="A safetensors file of weights that trainings may start from; a relative path starts "
+        "at the study's folder.",
+        examples=["weights.safetensors"],
+    )  # fmt: skip
 
 
 class Train(Section):

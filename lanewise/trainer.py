@@ -22,6 +22,7 @@ from lanewise.errors import SearchError
 from lanewise.lane_metrics import lane_scores
 from lanewise.metrics import find_metric
 from lanewise.own_loss import load_loss
+from lanewise.pretrained import Pretrained, Taken
 from lanewise.study import Study, training_defaults
 from lanewise.training_checks import check_training
 
@@ -114,7 +115,7 @@ class Trainer:
 
     Raises:
         StudyError: The study's loss, augmentation or mixing does not fit the data.
-        ModelError: A loss the user wrote cannot be used.
+        ModelError: A loss the user wrote cannot be used, or pretrained weights do not fit the network.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class Trainer:
         self.device = choose_device(study)
         self.splits = list(splits) if splits is not None else [dataset.holdout]
         self.outputs = dataset.n_outputs
+        self._pretrained = Pretrained.of(study, network, dataset)
         self._lanes = lanes or lane_count(study, self.device)
         present = bool(dataset.columns.how.get("present", False))
         stored = stored_rows(dataset.frame, dataset.columns)
@@ -202,9 +204,10 @@ class Trainer:
         watched: bool = False,
         slopes: tuple[str, ...] = (),
     ) -> Lane:
-        """A lane for one configuration; its network is initialised from the seed."""
+        """A lane for one configuration; its network is initialised from the seed, then from pretrained weights."""
         full = self.complete(config)
         module = self.network.build(self.dataset.layout, self.outputs, config, stream_seed(seed, "init"))
+        taken = self._pretrained.start(module, full) if self._pretrained else Taken()
         return Lane(
             key=key,
             seed=seed,
@@ -220,6 +223,8 @@ class Trainer:
             scored=scored,
             watched=watched,
             slopes=slopes,
+            taken=taken.layers,
+            frozen=taken.frozen,
         )
 
     @property
@@ -235,8 +240,9 @@ class Trainer:
     @property
     def notes(self) -> list[str]:
         """What a user should know about how lanes run."""
+        weights = list(self._pretrained.words()) if self._pretrained else []
         notes = [note for engine in self._engines.values() for note in engine.notes]
-        return list(dict.fromkeys([*self._said, *notes]))
+        return list(dict.fromkeys([*weights, *self._said, *notes]))
 
     def restart(self, chunk: int | None = None) -> None:
         """Forget all lanes, also those an exception left half way; step at most `chunk` at once from now on."""

@@ -7,6 +7,7 @@ trains nothing: what each name does is engine/'s.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ AVERAGINGS = ("none", "ema", "swa")
 MIXINGS = ("none", "mixup", "cutmix")
 AUGMENTATIONS = ("none", "image", "series")
 _MANY = 100_000  # epochs
+_LAYER = re.compile(r"\w+(\.\w+)*")
 
 
 class Training(NamedTuple):
@@ -38,10 +40,11 @@ class Training(NamedTuple):
     open_high: bool = False
     choices: tuple[str, ...] = ()
     own: bool = False  # a text may also be the import path of one the user wrote
+    layers: bool = False  # a text may also name layers; the network decides whether it has them
 
     def knows(self, text: str) -> bool:
         """Whether training can use this text."""
-        return text in self.choices or (self.own and ":" in text)
+        return text in self.choices or (self.own and ":" in text) or (self.layers and bool(layer_names(text)))
 
     def allows(self, value: float) -> bool:
         """Whether training can use this number."""
@@ -119,7 +122,22 @@ LATER: Mapping[str, Training] = {
     "augment_cutout": Training(0.0, None, "Sides of a hole, as a share of those of the image or the length.", 0, 1),
 }  # fmt: skip
 
-TRAINING: Mapping[str, Training] = {**_FIRST, **LATER}
+# In the space of studies with `model: pretrained:` only, and there they are searched unless the study fixes them.
+TRANSFER: Mapping[str, Training] = {
+    "start": Training(
+        "scratch", None, "Whether a training starts from the pretrained weights.", choices=("scratch", "pretrained")
+    ),
+    "freeze": Training(
+        "none", None, "Pretrained layers that do not train before `thaw_epoch`: none, all, or names: `blocks.0, stem`.",
+        choices=("none", "all"), layers=True,
+    ),
+    "thaw_epoch": Training(1, None, "Epochs in which they are frozen; from `train: epochs:` on: in all.", 1, _MANY),
+    "pretrained_lr_factor": Training(
+        1.0, None, "Learning rate of the pretrained layers, as a multiple of `lr`.", 0, 100, True
+    ),
+}  # fmt: skip
+
+TRAINING: Mapping[str, Training] = {**_FIRST, **LATER, **TRANSFER}
 
 # name -> {other name: values}: the parameter has an effect only while the other has one of these values.
 TRAINING_WHEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -153,9 +171,18 @@ TRAINING_WHEN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "augment_contrast": {"augmentation": ("image",)},
     "augment_noise": {"augmentation": ("image", "series")},
     "augment_cutout": {"augmentation": ("image", "series")},
+    "freeze": {"start": ("pretrained",)},
+    "thaw_epoch": {"freeze": ("all",)},  # and with every other value but none
+    "pretrained_lr_factor": {"start": ("pretrained",)},
 }
 
 
 def training_defaults() -> dict[str, Value]:
     """Name -> default of every training hyperparameter; fills what a configuration leaves out as inactive."""
     return {name: entry.default for name, entry in TRAINING.items()}
+
+
+def layer_names(text: str) -> tuple[str, ...]:
+    """The names of layers in a text such as `blocks.0, stem`; none where one of them is no name."""
+    names = [part.strip() for part in text.split(",")]
+    return tuple(names) if all(_LAYER.fullmatch(name) for name in names) else ()

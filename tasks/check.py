@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lanewise.data import prepare
-from lanewise.model import resolve
+from lanewise.pretrained import Pretrained, study_network
 from lanewise.search import choose, strategy_of
 from lanewise.smoke import smoke
 from lanewise.space import build_space
@@ -25,7 +25,7 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
     study = load_study(path, overrides)
     yield f"study    {study.name}: {path}"
     absolute_uri(study.tracking.uri)
-    network = resolve(study.model.name, study.model.args, search_path=[study.base_dir])
+    network = study_network(study)
     space = build_space(study, network.space, network.defaults)
     searched = space.searched()
     yield f"space    {len(searched)} searched: {', '.join(searched)}"
@@ -46,6 +46,9 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
         f"objective {dataset.metric} ({dataset.metric_reason})"
     )
     check_training(study, dataset, network.inputs)
+    if weights := Pretrained.of(study, network, dataset):
+        for text in weights.words():
+            yield f"note     {text}"
     size = smoke(network, dataset.layout, dataset.n_outputs, space.default())
     yield f"network  {network.name}: {size:,} parameters at the default"
     yield "all fits"

@@ -9,7 +9,7 @@ from lanewise.evaluate import choose_contenders, evaluate
 from lanewise.judge import Evaluation
 from lanewise.ledger import TrialRecord
 from tasks.artifacts import show_table
-from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.job import PIPELINE, Job, Workshop, pretrained_digest, workshop
 from tasks.own_process import fold_training
 from tasks.prepare import same_rows
 from tasks.progress import Event, interruptible, say
@@ -22,7 +22,7 @@ def trials_of(searched: StageResult) -> list[TrialRecord]:
     return [TrialRecord(**trial) for trial in searched.result["trials"]]
 
 
-@stage_task("evaluate", reads=("model", "train", "evaluate", "registration.members"))
+@stage_task("evaluate", reads=("model", "train", "evaluate", "registration.members"), extra=pretrained_digest)
 def cross_validate(job: Job, prepared: StageResult, searched: StageResult) -> Made:
     """Train every contender on every fold and name the winner."""
     shop = workshop(job)

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lanewise.pretrained_file import weights_digest
 from lanewise.replay import INGREDIENTS
 from tasks.stages import code_version, file_digest
 
@@ -34,6 +35,7 @@ def ingredients(study: Study, network: Network, dataset: Dataset) -> dict[str, s
         "split": dataset.split_fingerprint,
         "code": code_version(),
         "network": network_digest(network),
+        "pretrained": weights_digest(study),
         "libraries": json.dumps(libraries() | _decoder(dataset), sort_keys=True),
         "threads": str(study.train.threads),
         "device": device_text(choose_device(study)),

@@ -88,9 +88,9 @@ class Workshop:
     @cached_property
     def network(self) -> Network:
         """The network the study names."""
-        from lanewise.model import resolve
+        from lanewise.pretrained import study_network
 
-        return resolve(self.study.model.name, self.study.model.args, search_path=self.user_code)
+        return study_network(self.study)
 
     @cached_property
     def space(self) -> Space:
@@ -151,8 +151,9 @@ class Workshop:
 
     @property
     def context(self) -> str:
-        """What results depend on, as a digest: study, rows and code."""
-        return digest(self.study.definition(), self.prepared.dataset.split_fingerprint, code_version())
+        """What results depend on, as a digest: study, rows, code and pretrained weights."""
+        weights = pretrained_digest(self)
+        return digest(self.study.definition(), self.prepared.dataset.split_fingerprint, code_version(), weights)
 
     def finished_lanes(self, stage: str) -> FinishedLanes:
         """Trainings of a stage that was cut off; they count while study, rows and code are the same."""
@@ -228,10 +229,19 @@ def _fixed(study: Study) -> dict[str, Any]:
         "study.seed": study.seed,
         "study.model": study.model.name,
     }
+    if study.model.pretrained:
+        flat["study.pretrained"] = study.model.pretrained
     for section in ("train", "search", "evaluate"):
         for name, value in getattr(study, section).model_dump(mode="json").items():
             flat[f"study.{section}.{name}"] = value
     return flat
+
+
+def pretrained_digest(shop: Workshop) -> str:
+    """SHA-256 of the study's pretrained weights as they lie now, "none" where it has none."""
+    from lanewise.pretrained_file import weights_digest
+
+    return weights_digest(shop.study)
 
 
 _open: dict[Job, Workshop] = {}

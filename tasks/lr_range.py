@@ -9,7 +9,7 @@ from lanewise.lr_range import LRCurve
 from lanewise.report import Records, picture_png
 from lanewise.space import Space
 from tasks.artifacts import show_picture
-from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.job import PIPELINE, Job, Workshop, pretrained_digest, workshop
 from tasks.own_process import range_test
 from tasks.prepare import same_rows
 from tasks.progress import Event, interruptible, say
@@ -19,7 +19,7 @@ from tasks.stages import StageResult
 PLOT = "lr_range.png"
 
 
-@stage_task("lr_range", reads=("model", "space", "train", "lr_range"))
+@stage_task("lr_range", reads=("model", "space", "train", "lr_range"), extra=pretrained_digest)
 def ramp(job: Job, prepared: StageResult) -> Made:
     """Ramp the learning rate in several short trainings and read off where the loss falls."""
     shop = workshop(job)

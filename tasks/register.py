@@ -27,7 +27,7 @@ from lanewise.refit import TestResult, open_and_score, refit
 from lanewise.registry import ModelVersion
 from lanewise.space import Config
 from tasks.artifacts import show_markdown
-from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.job import PIPELINE, Job, Workshop, pretrained_digest, workshop
 from tasks.own_process import refit_training
 from tasks.prepare import same_rows
 from tasks.progress import Event, ended_gently, interruptible, say
@@ -39,7 +39,7 @@ FLUSH_TIMEOUT_S = 60.0
 DECISIONS = 3  # how often a model is compared anew when the champion changes meanwhile
 
 
-@stage_task("register", reads=("model", "train", "evaluate", "registration"))
+@stage_task("register", reads=("model", "train", "evaluate", "registration"), extra=pretrained_digest)
 def refit_and_test(job: Job, prepared: StageResult, evaluated: StageResult) -> Made:
     """Train the winner on all development rows, score it on the sealed rows, store it on this disk."""
     shop = workshop(job)

@@ -258,9 +258,9 @@ def _opened(study: Study, folder: str) -> tuple[Network, Dataset]:
         folder: Where the seal goes.
     """
     from lanewise.data import prepare
-    from lanewise.model import resolve
+    from lanewise.pretrained import study_network
 
-    network = resolve(study.model.name, study.model.args, search_path=[study.base_dir])
+    network = study_network(study)
     elsewhere = study.tracking.model_copy(update={"home": folder})
     return network, prepare(study.model_copy(update={"tracking": elsewhere})).dataset
 

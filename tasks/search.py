@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.errors import StudyError
 from lanewise.ledger import Ledger, TrialRecord, curve_row, definition, read_ledger
 from lanewise.metrics import Metric, find_metric
+from lanewise.pretrained import PRETRAINED
 from lanewise.report import Records, picture_png
 from lanewise.search import (
     Cell,
@@ -38,7 +39,7 @@ from lanewise.study import Study
 from lanewise.tracking.runs import RunState
 from lanewise.trainer import Trainer, choose_device, lane_count
 from tasks.artifacts import Bar, show_picture, show_table
-from tasks.job import PIPELINE, Job, Workshop, workshop
+from tasks.job import PIPELINE, Job, Workshop, pretrained_digest, workshop
 from tasks.lr_range import searched_space
 from tasks.own_process import child_lanes, needs_child
 from tasks.prepare import same_rows
@@ -54,7 +55,7 @@ STATES: dict[str, RunState] = {
 }  # fmt: skip
 
 
-@stage_task("search", reads=("model", "space", "train", "lr_range", "search"))
+@stage_task("search", reads=("model", "space", "train", "lr_range", "search"), extra=pretrained_digest)
 def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     """Search until the budget is spent, or as far as this process lives; then continue."""
     shop = workshop(job)
@@ -85,6 +86,8 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
             trials = len(grid.planned) if grid else study.search.trials or 0
             result = _follow(steps, engine, Mirror(shop, space, metric.name), trials)
             notes = trained.notes
+            weights = [n.removeprefix(PRETRAINED) for n in notes if n.startswith(PRETRAINED)]
+            result = replace(result, pretrained=tuple(weights))
         if result.grid is not None:
             _show_grid(shop, result, result.grid)
         checkpoints.remove()

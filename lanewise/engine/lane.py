@@ -53,6 +53,8 @@ class Lane:
             keeps its rate.
         watched: Its reports carry its outputs on the validation rows.
         slopes: Hyperparameters by which its reports carry the derivative of the validation loss (hypergradient.py).
+        taken: Parameters that started from pretrained weights and train at a rate of their own (transfer.py).
+        frozen: Those of them that do not train until they thaw.
     """
 
     key: int | str
@@ -69,6 +71,8 @@ class Lane:
     scored: bool = True
     watched: bool = False
     slopes: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,16 @@ def optimizer_groups(families: list[str]) -> list[tuple[str, slice]]:
     return [(families[a], slice(a, b)) for a, b in zip(starts, [*starts[1:], len(families)], strict=True)]
 
 
-def clip_rows(g: torch.Tensor, limit: torch.Tensor) -> None:
+def clip_rows(g: torch.Tensor, limit: torch.Tensor, trained: torch.Tensor | None = None) -> None:
     """Scale each lane's gradient down to its own norm limit (torch.nn.utils.clip_grad_norm_), in place.
 
     Args:
         g: Gradients [K, P], P a multiple of 64.
         limit: Greatest norms [K, 1]; infinity where a lane does not clip.
+        trained: Gradients whose norm counts, where it is not all of them.
     """
-    g.mul_((limit / (squared_norms(g).sqrt() + 1e-6)).clamp_(max=1.0))
+    norms = squared_norms(g if trained is None else trained).sqrt()
+    g.mul_((limit / (norms + 1e-6)).clamp_(max=1.0))
 
 
 def squared_norms(g: torch.Tensor) -> torch.Tensor:

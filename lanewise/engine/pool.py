@@ -28,6 +28,7 @@ from lanewise.engine.own_losses import OwnLosses
 from lanewise.engine.plan import Masks, Plan, Slot, valid_batches, window
 from lanewise.engine.stack import NotStackableError, Stack
 from lanewise.engine.state import OPTIMIZER, LaneState
+from lanewise.engine.transfer import factors_of, slow_down, trained_part
 from lanewise.fault_points import fault
 
 
@@ -241,6 +242,7 @@ class LanePool:
         masks = Masks(slots, self._stack, plan.steps, self._device)
         groups = optimizer_groups([s.lane.config["optimizer"] for s in slots])
         hyper = self._tangents.epoch(slots, plan, tensors)
+        scale = factors_of([(s.lane, s.epoch) for s in slots], self._stack, self._device)
         losses = self._own_loss or partial(lane_losses, self._goal.loss, terms=plan.terms)
         found = []
         for step in range(plan.steps):
@@ -256,10 +258,13 @@ class LanePool:
             if plan.l1 is not None:
                 g = with_l1(g, p, plan.l1)
             if plan.clip is not None:
-                clip_rows(g, plan.clip)
+                clip_rows(g, plan.clip, None if scale is None else trained_part(g, scale))
+            before = None if scale is None else p.clone()
             for family, part in groups:
                 own = {n: s[part] for n, s in state.items()}
                 FAMILIES[family].update(p[part], g[part], own, plan.coefficients[step][:, part])
+            if scale is not None and before is not None:
+                slow_down(p, before, scale)
             for name, value in fresh.items():
                 buffers[name].copy_(value.detach())
             if plan.averages and (share := plan.averages[step]) is not None:

@@ -41,8 +41,15 @@ class _DrawnDropout(nn.Module):
         return x * (bits >= keep_threshold(self._rate)) / (1 - self._rate)
 
 
-def _optimizer(module: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    params = [p for p in module.parameters() if p.requires_grad]
+def _optimizer(lane: Lane, module: nn.Module) -> torch.optim.Optimizer:
+    """With three groups of parameters: from scratch, pretrained, pretrained and frozen."""
+    config, named = lane.config, {n: p for n, p in module.named_parameters() if p.requires_grad}
+    kinds = {n: "frozen" if n in lane.frozen else "taken" if n in lane.taken else "scratch" for n in named}
+    params: Any = [
+        {"params": [p for n, p in named.items() if kinds[n] == kind], "kind": kind}
+        for kind in ("scratch", "taken", "frozen")
+        if kind in kinds.values()
+    ]
     lr, decay = float(config["lr"]), float(config["weight_decay"])
     if config["optimizer"] == "sgd":
         return torch.optim.SGD(
@@ -54,6 +61,21 @@ def _optimizer(module: nn.Module, config: Mapping[str, Any]) -> torch.optim.Opti
         )
     kind = torch.optim.AdamW if config["optimizer"] == "adamw" else torch.optim.Adam
     return kind(params, lr, (config["beta1"], config["beta2"]), config["eps"], decay)
+
+
+def _share(config: Mapping[str, Any], kind: str, epoch: int) -> float:
+    """Of the learning rate, for a group of parameters."""
+    if kind == "frozen" and epoch < config["thaw_epoch"]:
+        return 0.0
+    return 1.0 if kind == "scratch" else float(config["pretrained_lr_factor"])
+
+
+def _clip(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    """Clip all gradients by the norm of those of parameters that train."""
+    groups = optimizer.param_groups
+    grads = [p.grad for group in groups if group["share"] for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(grads)
+    nn.utils.clip_grads_with_norm_([p for group in groups for p in group["params"]], limit, norm)
 
 
 def _loss(goal: Goal, lane: Lane, split: SplitTensors, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -124,7 +146,7 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
             if isinstance(child, (nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
                 channelwise = not isinstance(child, nn.Dropout)
                 setattr(owner, name, _DrawnDropout(child.p, channelwise, streams))
-    optimizer = _optimizer(module, lane.config)
+    optimizer = _optimizer(lane, module)
     rows = len(split.train_target)
     batch = min(lane.batch, rows)
     steps = -(-rows // batch)
@@ -147,7 +169,8 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
         losses = []
         for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = float(rates[step]) * (plateau.scale if plateau else 1.0)
+                group["share"] = _share(lane.config, group["kind"], epoch)
+                group["lr"] = float(rates[step]) * group["share"] * (plateau.scale if plateau else 1.0)
             index = torch.from_numpy(order[step])
             optimizer.zero_grad()
             inputs, parts = drawn.batch(step, [x[index] for x in split.train], split.train_target[index])
@@ -155,7 +178,7 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
             loss = sum((w * _loss(goal, lane, split, out, y) for w, y in parts), torch.tensor(0.0))
             torch.autograd.backward(loss + _penalty(module, lane.config) if lane.config["l1"] else loss)
             if clip:
-                nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], clip)
+                _clip(optimizer, clip)
             optimizer.step()
             average.after_step()
             losses.append(loss.item())

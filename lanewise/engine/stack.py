@@ -132,9 +132,9 @@ class Stack:
     def __init__(self, template: nn.Module, sample: Sequence[torch.Tensor], *, stacked: bool = True) -> None:
         self._module = exchange(template)
         trained = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
-        self._names, self._shapes = list(trained), [p.shape for p in trained.values()]
-        self._sizes = [p.numel() for p in trained.values()]
-        self.size = sum(self._sizes)
+        self.names, self._shapes = list(trained), [p.shape for p in trained.values()]
+        self.sizes = [p.numel() for p in trained.values()]
+        self.size = sum(self.sizes)
         self.padded = -(-self.size // _ALIGN) * _ALIGN
         self._kept = {n for n, _ in self._module.named_buffers()}  # but for counters nobody reads
         modules = dict(self._module.named_modules())
@@ -167,11 +167,11 @@ class Stack:
             NotStackableError: The module's shapes are not those of the template.
         """
         tensors = dict(module.named_parameters())
-        shapes = [tensors[n].shape for n in self._names if n in tensors]
+        shapes = [tensors[n].shape for n in self.names if n in tensors]
         if shapes != self._shapes:
             raise NotStackableError("the networks of one pool differ in shape")
         flat = torch.zeros(self.padded)
-        torch.cat([tensors[n].detach().reshape(-1) for n in self._names], out=flat[: self.size])
+        torch.cat([tensors[n].detach().reshape(-1) for n in self.names], out=flat[: self.size])
         frozen = {n: p.detach().clone() for n, p in tensors.items() if not p.requires_grad}
         buffers = {n: b.detach().clone() for n, b in module.named_buffers() if n in self._kept}
         rates = tuple(float(m.p) for m in module.modules() if isinstance(m, _DROPOUTS))
@@ -181,10 +181,10 @@ class Stack:
         self, module: nn.Module, flat: torch.Tensor, buffers: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Write one lane's flat parameters [padded] and buffers into its own module; its state_dict (CPU)."""
-        parts = torch.split(flat[: self.size].detach().cpu(), self._sizes)
+        parts = torch.split(flat[: self.size].detach().cpu(), self.sizes)
         tensors = dict(module.named_parameters()) | dict(module.named_buffers())
         with torch.no_grad():
-            for name, part, shape in zip(self._names, parts, self._shapes, strict=True):
+            for name, part, shape in zip(self.names, parts, self._shapes, strict=True):
                 tensors[name].copy_(part.view(shape))
             for name, value in buffers.items():
                 tensors[name].copy_(value.detach().cpu())
@@ -211,10 +211,10 @@ class Stack:
         Returns:
             Outputs [K, B, ...] and the buffers that changed (running statistics).
         """
-        parts = torch.split(flat, [*self._sizes, self.padded - self.size], dim=1)
+        parts = torch.split(flat, [*self.sizes, self.padded - self.size], dim=1)
         rows = flat.shape[0]
         params = {
-            n: p.reshape(rows, *s) for n, p, s in zip(self._names, parts, self._shapes, strict=False)
+            n: p.reshape(rows, *s) for n, p, s in zip(self.names, parts, self._shapes, strict=False)
         } | dict(buffers)
         self._module.train(training)
 

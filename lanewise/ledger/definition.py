@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from lanewise.pretrained_file import weights_digest
 from lanewise.space import Space
 from lanewise.study import Study
 
 
 def definition(study: Study, space: Space, *, metric: str, direction: str, data: str) -> dict[str, Any]:
     """What must not change between two runs of one study, as plain JSON.
+
+    Of pretrained weights it is what they are, not where they lie.
 
     Budgets and the number of lanes may: a search that is continued with more trials gives what a longer
     one would have given.
@@ -20,14 +23,18 @@ def definition(study: Study, space: Space, *, metric: str, direction: str, data:
         space: As searched, so after the learning-rate range was narrowed.
         metric: The objective, resolved (never "auto").
         data: Fingerprint of rows and splits.
+
+    Raises:
+        ModelError: The study's pretrained weights cannot be read.
     """
     free = {"patience", "trials", "epochs", "seconds", "lanes", "max_failures", "max_retries", "trial_timeout_s"}
     search = study.search.model_dump(mode="json", exclude=free)
     # What a study does not use must not differ from a ledger that was begun before there was such a setting.
     search = {key: value for key, value in search.items() if value not in (None, [])}
+    weights = {"pretrained": weights_digest(study)} if study.model.pretrained else {}
     return {
         "seed": study.seed,
-        "model": study.model.model_dump(mode="json"),
+        "model": study.model.model_dump(mode="json", exclude={"pretrained"}) | weights,
         "space": space.to_json(),
         "train": study.train.model_dump(mode="json", exclude={"threads"}),
         "search": search | {"metric": metric, "direction": direction},

@@ -25,6 +25,7 @@ def caveats(facts: Facts) -> Section | None:
         "folds": _folds(facts),
         "search": _search(facts),
         "learning rate": [str(w) for w in facts.curve.get("warnings") or []],
+        "weights": [str(w) for w in facts.search.get("pretrained") or []],
         "range": [edge.advice for edge in edges(facts)],
     }
     notes = [(label, text) for label, texts in parts.items() for text in texts]

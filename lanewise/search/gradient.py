@@ -157,6 +157,12 @@ def _refuse_without_slopes(study: Study, space: Space) -> None:
                 given=space.parameters[name].text(), rule=f"`{name}` is one of: " + ", ".join(known),
                 remedy=f"remove `{name}`, or choose another strategy",
             )  # fmt: skip
+    if study.model.pretrained:
+        raise StudyError(
+            "`strategy: gradient` cannot follow pretrained weights", where=study.where("model", "pretrained"),
+            given=study.model.pretrained, rule="it follows trainings from scratch",
+            remedy="remove `pretrained`, or choose another strategy",
+        )  # fmt: skip
 
 
 def _dense(parameter: Parameter) -> bool:

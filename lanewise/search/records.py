@@ -258,6 +258,7 @@ class SearchResult:
         improvements: When the best complete trial changed, the first one among them; in the order of ticks.
         earlier: Trials of earlier studies that the strategy was told before its own.
         chosen: Which strategy `auto` became, and why; None where the study names one.
+        pretrained: What was taken of pretrained weights and how they narrowed the space, in sentences.
     """
 
     metric: str
@@ -278,3 +279,4 @@ class SearchResult:
     improvements: tuple[Improvement, ...] = ()
     earlier: int = 0
     chosen: str | None = None
+    pretrained: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import IO, Any
 from lanewise.checkpoints import Checkpoints
 from lanewise.data import prepare
 from lanewise.errors import DataError, LanewiseError, StudyError
-from lanewise.model import resolve
+from lanewise.pretrained import study_network
 from lanewise.process_guard import unchanged_process
 from lanewise.search.guarded import GuardedLanes
 from lanewise.search.lanes import SearchLanes, identity
@@ -99,7 +99,7 @@ class Worker:
                 remedy="run the same command again",
             )
         with unchanged_process():
-            network = resolve(study.model.name, study.model.args, search_path=[study.base_dir])
+            network = study_network(study)
         dataset = prepare(study).dataset
         if dataset.split_fingerprint != order["data"]:
             raise DataError(

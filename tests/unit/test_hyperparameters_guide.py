@@ -10,7 +10,7 @@ import numpy as np
 from lanewise.model import resolve
 from lanewise.space import build_space
 from lanewise.study import load_study
-from lanewise.training import LATER, TRAINING, TRAINING_WHEN
+from lanewise.training import LATER, TRAINING, TRAINING_WHEN, TRANSFER
 from tasks.job import make_job, opened
 from tasks.own_process import needs_child
 
@@ -25,6 +25,8 @@ def test_every_name_of_training_stands_in_the_guide_and_nothing_is_on_by_itself(
     switches = {name for name in LATER if name not in TRAINING_WHEN}
     assert switches == {"l1", "averaging", "mixing", "augmentation"}
     assert all(TRAINING[name].default in OFF for name in switches)
+    assert {name for name in TRANSFER if name not in TRAINING_WHEN} == {"start"}
+    assert TRAINING["start"].default == "scratch"
 
 
 def test_the_worked_example_searches_under_its_conditions(tmp_path: Path) -> None:

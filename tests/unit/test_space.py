@@ -16,6 +16,7 @@ from lanewise.errors import StudyError
 from lanewise.parameter import Parameter
 from lanewise.space import Config, Space, build_space
 from lanewise.study import TRAINING, Data, Model, Study
+from lanewise.training import TRANSFER
 
 NETWORK_SPACE = {
     "width": [32, 64, 128],
@@ -45,7 +46,7 @@ def built(**space: object) -> Space:
 def test_the_default_study_searches_rate_decay_and_the_networks_ranges() -> None:
     space = built()
     assert space.searched() == ("lr", "weight_decay", "width", "depth", "dropout", "embedding", "sigma")
-    assert set(space.parameters) == set(TRAINING) | set(NETWORK_DEFAULTS)
+    assert set(space.parameters) == set(TRAINING) - set(TRANSFER) | set(NETWORK_DEFAULTS)
     assert space.parameters["lr"].bounds == (1e-5, 1e-1)
     assert space.default() == {
         "optimizer": "adamw", "lr": 1e-3, "weight_decay": 1e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8,
