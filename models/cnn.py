@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from models.edges import EDGES, SobelEdges
 from models.layers import activation_layer, at_least, channel_normalisation, convolution, linear, one_of
 
 POOLINGS = ("max", "average", "stride")
@@ -36,6 +37,7 @@ class CNN(nn.Module):
         head: flatten (all places of the last block) or average (their mean).
         initialisation: default (torch's), kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal or
             orthogonal.
+        edges: none, or sobel: the length of each channel's gradient comes in as a further channel (models.edges).
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"image"})
@@ -66,6 +68,7 @@ class CNN(nn.Module):
         width: int = 64,
         head: str = "flatten",
         initialisation: str = "default",
+        edges: str = "none",
     ) -> None:
         super().__init__()
         at_least(1, depth=depth, channels=channels, kernel_size=kernel_size, n_outputs=n_outputs)
@@ -74,8 +77,12 @@ class CNN(nn.Module):
         one_of("head", head, ("flatten", "average"))
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size!r} is even; a block keeps the size of its image")
+        one_of("edges", edges, EDGES)
         c_in, *size = input_shape
         blocks: list[nn.Module] = []
+        if edges == "sobel":
+            blocks.append(SobelEdges())
+            c_in *= 2
         for number in range(depth):
             c_out = round(channels * growth**number)
             at_least(1, channels_of_a_block=c_out)

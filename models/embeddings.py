@@ -15,7 +15,7 @@ from torch import nn
 
 from models.layers import at_least, one_of
 
-NUMERIC_EMBEDDINGS = ("none", "linear", "periodic")
+NUMERIC_EMBEDDINGS = ("none", "linear", "periodic", "bins")
 
 
 def embedding_width(cardinalities: Sequence[int]) -> int:
@@ -111,6 +111,64 @@ class PeriodicEmbedding(nn.Module):
         return mixed.relu().reshape(x_num.shape[0], self.width)
 
 
+class BinEmbedding(nn.Module):
+    """Piecewise linear encoding: one number per bin, 0 below the bin, 1 above it, linear within.
+
+    The bins are the quantiles of a standard normal, so they hold equally many rows where `data: numbers: quantile`
+    has made the columns normal. The first bin has no floor and the last no ceiling: no value is cut off.
+
+    Source: Gorishniy et al. 2022, section 3.2, "PLE" with bins from quantiles.
+
+    Args:
+        n_numeric: Number of columns.
+        bins: Bins per column, at least 2.
+    """
+
+    def __init__(self, n_numeric: int, bins: int) -> None:
+        super().__init__()
+        at_least(2, numeric_embedding_dim=bins)
+        self.width = n_numeric * bins
+        inner = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
+        outer = torch.special.ndtri(torch.tensor([0.5 / bins], dtype=torch.float64))
+        edges = torch.cat([outer, inner, -outer])
+        floor, ceiling = torch.zeros(bins), torch.ones(bins)
+        floor[0], ceiling[-1] = torch.finfo().min, torch.finfo().max  # not infinite: a stored state must be finite
+        self.starts: torch.Tensor
+        self.widths: torch.Tensor
+        self.floor: torch.Tensor
+        self.ceiling: torch.Tensor
+        self.register_buffer("starts", edges[:-1].float())
+        self.register_buffer("widths", edges.diff().float())
+        self.register_buffer("floor", floor)
+        self.register_buffer("ceiling", ceiling)
+
+    def forward(self, x_num: torch.Tensor) -> torch.Tensor:
+        """[B, Dn] -> [B, Dn * bins]."""
+        share = (x_num.unsqueeze(-1) - self.starts) / self.widths
+        return share.clamp(self.floor, self.ceiling).flatten(1)
+
+
+class Interactions(nn.Module):
+    """Adds `rank` products of two weighted sums of the inputs: pairwise interactions of low rank.
+
+    Source: Rendle 2010, "Factorization machines", ICDM: the weight of a pair of columns is a product of rank `rank`.
+
+    Args:
+        d_in: Numbers per row that come in.
+        rank: Products that are added.
+    """
+
+    def __init__(self, d_in: int, rank: int) -> None:
+        super().__init__()
+        self.width = d_in + rank
+        self.left = nn.Linear(d_in, rank, bias=False)
+        self.right = nn.Linear(d_in, rank, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, d_in] -> [B, d_in + rank], what came in first."""
+        return torch.cat([x, self.left(x) * self.right(x)], dim=1)
+
+
 class Inputs(nn.Module):
     """Both kinds of inputs -> one flat vector per row; `width` is its length.
 
@@ -119,9 +177,10 @@ class Inputs(nn.Module):
         cardinalities: Number of codes of each category column, may be empty.
         embedding_dim: Numbers per category code; 0 for `embedding_width`'s rule.
         numeric_embedding: One of NUMERIC_EMBEDDINGS; "none" takes the numbers as they are.
-        numeric_embedding_dim: Numbers per numeric column (linear, periodic).
+        numeric_embedding_dim: Numbers per numeric column (linear, periodic), or bins.
         frequencies: Frequencies per numeric column (periodic).
         frequency_sigma: Deviation of the frequencies at the start (periodic).
+        interactions: Products of two weighted sums that are added to the vector; 0 for none.
 
     Raises:
         ValueError: There are no columns at all, or a value is out of its bounds.
@@ -137,14 +196,15 @@ class Inputs(nn.Module):
         numeric_embedding_dim: int,
         frequencies: int,
         frequency_sigma: float,
+        interactions: int,
     ) -> None:
         super().__init__()
         one_of("numeric_embedding", numeric_embedding, NUMERIC_EMBEDDINGS)
-        at_least(0, embedding_dim=embedding_dim)
+        at_least(0, embedding_dim=embedding_dim, interactions=interactions)
         at_least(1, numeric_embedding_dim=numeric_embedding_dim, frequencies=frequencies)
         if not n_numeric and not cardinalities:
             raise ValueError("the data have no input columns")
-        self.numbers: LinearEmbedding | PeriodicEmbedding | None = None
+        self.numbers: LinearEmbedding | PeriodicEmbedding | BinEmbedding | None = None
         self.categories: CategoryEmbedding | None = None
         self.use_numbers = n_numeric > 0
         self.width = n_numeric
@@ -152,6 +212,8 @@ class Inputs(nn.Module):
             self.numbers = LinearEmbedding(n_numeric, numeric_embedding_dim)
         if n_numeric and numeric_embedding == "periodic":
             self.numbers = PeriodicEmbedding(n_numeric, numeric_embedding_dim, frequencies, frequency_sigma)
+        if n_numeric and numeric_embedding == "bins":
+            self.numbers = BinEmbedding(n_numeric, numeric_embedding_dim)
         if self.numbers is not None:
             self.width = self.numbers.width
         if cardinalities:
@@ -159,11 +221,16 @@ class Inputs(nn.Module):
                 cardinalities, embedding_dim or embedding_width(cardinalities)
             )
             self.width += self.categories.width
+        self.interactions = Interactions(self.width, interactions) if interactions else None
+        if self.interactions is not None:
+            self.width = self.interactions.width
 
     def forward(self, x_num: torch.Tensor, x_cat: torch.Tensor) -> torch.Tensor:
         """[B, Dn] and int64 [B, Dc] -> [B, width]."""
         numbers = x_num if self.numbers is None else self.numbers(x_num)
         if self.categories is None:
-            return numbers
-        codes = self.categories(x_cat)
-        return torch.cat([numbers, codes], dim=1) if self.use_numbers else codes
+            vector = numbers
+        else:
+            codes = self.categories(x_cat)
+            vector = torch.cat([numbers, codes], dim=1) if self.use_numbers else codes
+        return vector if self.interactions is None else self.interactions(vector)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from models.layers import activation_layer, at_least, channel_normalisation, convolution, linear
+from models.edges import EDGES, SobelEdges
+from models.layers import activation_layer, at_least, channel_normalisation, convolution, linear, one_of
 
 
 class ImageResNet(nn.Module):
@@ -28,6 +29,7 @@ class ImageResNet(nn.Module):
         channel_dropout: Share of channels dropped inside each block.
         initialisation: default (torch's), kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal or
             orthogonal.
+        edges: none, or sobel: the length of each channel's gradient comes in as a further channel (models.edges).
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"image"})
@@ -51,13 +53,17 @@ class ImageResNet(nn.Module):
         dropout: float = 0.0,
         channel_dropout: float = 0.0,
         initialisation: str = "default",
+        edges: str = "none",
     ) -> None:
         super().__init__()
+        one_of("edges", edges, EDGES)
         at_least(1, depth=depth, channels=channels, n_outputs=n_outputs)
         names = {"activation": activation, "normalisation": normalisation, "initialisation": initialisation}
+        maps = [SobelEdges()] if edges == "sobel" else []
         self.first = nn.Sequential(
+            *maps,
             convolution(
-                2, input_shape[0], channels, 3, bias=normalisation != "batch",
+                2, (1 + len(maps)) * input_shape[0], channels, 3, bias=normalisation != "batch",
                 initialisation=initialisation, activation=activation,
             ),
             *channel_normalisation(normalisation, channels, 2),

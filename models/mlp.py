@@ -26,10 +26,11 @@ class MLP(nn.Module):
         dropout: Share of units dropped after each activation.
         residual: Whether each block but the first adds its input to its output.
         embedding_dim: Numbers per category code; 0 for a rule by the largest cardinality.
-        numeric_embedding: none, linear or periodic (models.embeddings).
-        numeric_embedding_dim: Numbers per numeric column (linear, periodic).
+        numeric_embedding: none, linear, periodic or bins (models.embeddings).
+        numeric_embedding_dim: Numbers per numeric column (linear, periodic), or bins.
         frequencies: Frequencies per numeric column (periodic).
         frequency_sigma: Deviation of the frequencies at the start (periodic).
+        interactions: Products of two weighted sums of the inputs that come in beside them; 0 for none.
         initialisation: default (torch's), kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal or
             orthogonal; of the blocks and the head.
     """
@@ -67,6 +68,7 @@ class MLP(nn.Module):
         numeric_embedding_dim: int = 8,
         frequencies: int = 16,
         frequency_sigma: float = 0.1,
+        interactions: int = 0,
         initialisation: str = "default",
     ) -> None:
         super().__init__()
@@ -79,6 +81,7 @@ class MLP(nn.Module):
             numeric_embedding_dim=numeric_embedding_dim,
             frequencies=frequencies,
             frequency_sigma=frequency_sigma,
+            interactions=interactions,
         )
         blocks, d_in = [], self.inputs.width
         for _ in range(depth):

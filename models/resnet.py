@@ -30,10 +30,11 @@ class ResNet(nn.Module):
         dropout: Share of units dropped inside a block.
         residual_dropout: Share of units dropped at the end of a block.
         embedding_dim: Numbers per category code; 0 for a rule by the largest cardinality.
-        numeric_embedding: none, linear or periodic (models.embeddings).
-        numeric_embedding_dim: Numbers per numeric column (linear, periodic).
+        numeric_embedding: none, linear, periodic or bins (models.embeddings).
+        numeric_embedding_dim: Numbers per numeric column (linear, periodic), or bins.
         frequencies: Frequencies per numeric column (periodic).
         frequency_sigma: Deviation of the frequencies at the start (periodic).
+        interactions: Products of two weighted sums of the inputs that come in beside them; 0 for none.
         initialisation: default (torch's), kaiming_uniform, kaiming_normal, xavier_uniform, xavier_normal or
             orthogonal; of the blocks, the first layer and the head.
     """
@@ -73,6 +74,7 @@ class ResNet(nn.Module):
         numeric_embedding_dim: int = 8,
         frequencies: int = 16,
         frequency_sigma: float = 0.1,
+        interactions: int = 0,
         initialisation: str = "default",
     ) -> None:
         super().__init__()
@@ -85,6 +87,7 @@ class ResNet(nn.Module):
             numeric_embedding_dim=numeric_embedding_dim,
             frequencies=frequencies,
             frequency_sigma=frequency_sigma,
+            interactions=interactions,
         )
         hidden = round(width * hidden_factor)
         at_least(1, hidden_units=hidden)

@@ -16,6 +16,7 @@ from lanewise.engine import Lane, SplitTensors, reference
 from models import MODELS
 
 TOLERANCE = 5e-5  # float32; two epochs of a small network, other order of additions
+TABLE: dict[str, Any] = {"n_numeric": 4, "cardinalities": (3, 5), "n_outputs": 3}
 IMAGE: dict[str, Any] = {"input_shape": (1, 8, 8), "n_outputs": 3}
 SERIES: dict[str, Any] = {"input_shape": (2, 12), "n_tokens": 0, "n_outputs": 3}
 TEXT: dict[str, Any] = {"input_shape": (12,), "n_tokens": 20, "n_outputs": 3}
@@ -28,6 +29,15 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]]
         ("dropout",),
     ),
     "cnn-stride": ("cnn", IMAGE, {"channels": 4, "pooling": "stride", "head": "average"}, ("dropout",)),
+    "cnn-edges": ("cnn", IMAGE, {"channels": 4, "width": 8, "edges": "sobel"}, ("dropout", "channel_dropout")),
+    "image_resnet-edges": ("image_resnet", IMAGE, {"channels": 4, "edges": "sobel"}, ("dropout", "channel_dropout")),
+    "mlp-bins": ("mlp", TABLE, {"width": 8, "numeric_embedding": "bins", "numeric_embedding_dim": 3}, ("dropout",)),
+    "mlp-interactions": ("mlp", TABLE, {"width": 8, "interactions": 4}, ("dropout",)),
+    "resnet-both": (
+        "resnet", TABLE,
+        {"width": 8, "interactions": 3, "numeric_embedding": "bins", "numeric_embedding_dim": 4},
+        ("dropout", "residual_dropout"),
+    ),
     "image_resnet": ("image_resnet", IMAGE, {"channels": 4}, ("dropout", "channel_dropout")),
     "fcn": ("fcn", SERIES, {"channels": 4}, ("dropout",)),
     "fcn-text": ("fcn", TEXT, {"channels": 4, "embedding_dim": 6, "normalisation": "layer"}, ("dropout",)),
@@ -42,12 +52,16 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]]
 def rows(data: dict[str, Any], count: int = 48) -> SplitTensors:
     """Random rows; three quarters train."""
     g = torch.Generator().manual_seed(0)
-    shape = (count, *data["input_shape"])
     tokens = data.get("n_tokens")
-    x = torch.randint(0, tokens, shape, generator=g) if tokens else torch.randn(shape, generator=g)
+    if "n_numeric" in data:
+        codes = [torch.randint(0, n, (count,), generator=g) for n in data["cardinalities"]]
+        x = [torch.randn(count, data["n_numeric"], generator=g), torch.stack(codes, dim=1)]
+    else:
+        shape = (count, *data["input_shape"])
+        x = [torch.randint(0, tokens, shape, generator=g) if tokens else torch.randn(shape, generator=g)]
     y = torch.randint(0, 3, (count,), generator=g)
     cut = 3 * count // 4
-    return SplitTensors((x[:cut],), y[:cut], (x[cut:],), y[cut:])
+    return SplitTensors(tuple(one[:cut] for one in x), y[:cut], tuple(one[cut:] for one in x), y[cut:])
 
 
 def lane(key: int, which: str, epochs: int = 2) -> Lane:

@@ -52,6 +52,19 @@ def test_the_worked_example_searches_under_its_conditions(tmp_path: Path) -> Non
     assert "swa_share" not in seen
 
 
+def test_features_of_a_table_are_searched_in_both_networks(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(BLOCKS[1])
+    for name in ("mlp", "resnet"):
+        network = resolve(name)
+        space = build_space(load_study(path), network.space, network.defaults)
+        drawn = [space.sample_uniform(np.random.default_rng(seed)) for seed in range(40)]
+        assert {(c["numeric_embedding"], c["interactions"]) for c in drawn} == {
+            (embedding, rank) for embedding in ("none", "periodic", "bins") for rank in (0, 8)
+        }
+        assert all(("frequency_sigma" in c) == (c["numeric_embedding"] == "periodic") for c in drawn)
+
+
 def test_a_loss_of_ones_own_trains_in_a_child_process(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     for loss, child in (("[cross_entropy, 'margins:margin']", True), ("[cross_entropy, focal]", False)):

@@ -15,7 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lanewise.space import build_space
 from lanewise.study import Study
 from models import MODELS
-from models.embeddings import CategoryEmbedding, LinearEmbedding, PeriodicEmbedding, embedding_width
+from models.embeddings import (
+    BinEmbedding,
+    CategoryEmbedding,
+    Interactions,
+    LinearEmbedding,
+    PeriodicEmbedding,
+    embedding_width,
+)
 from models.layers import ACTIVATIONS, INITIALISATIONS, linear
 from models.mlp import MLP
 from models.resnet import ResNet
@@ -116,6 +123,12 @@ def test_resnet_is_the_formula_of_the_paper(training: bool) -> None:
              "numeric_embedding_dim": 4, "frequencies": 6},
             21 + 30 + (12 * 4 + 4) + (26 * 8 + 8) + 27,
         ),
+        # bins have no weights; 20 + 6 inputs, and 3 products of 26 + 26 weights
+        (
+            {"depth": 1, "width": 8, "normalisation": "none", "numeric_embedding": "bins",
+             "numeric_embedding_dim": 4, "interactions": 3},
+            21 + 3 * 52 + (29 * 8 + 8) + 27,
+        ),
     ],
 )  # fmt: skip
 def test_mlp_parameters_counted_by_hand(hyper: dict[str, Any], expected: int) -> None:
@@ -150,6 +163,33 @@ def test_linear_embedding_is_the_formula_column_by_column() -> None:
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
     columns = [F.relu(x[:, j : j + 1] * layer.weight[j] + layer.bias[j]) for j in range(3)]
     torch.testing.assert_close(layer(x), torch.cat(columns, dim=1))
+
+
+def test_bins_worked_by_hand() -> None:
+    layer = BinEmbedding(2, 2)  # quartiles of a normal: from -0.6745 to 0 to 0.6745
+    x = torch.tensor([[0.0, -0.33724488], [0.67448975, -1.3489795], [1.3489795, 0.0]])
+    expected = [[1, 0, 0.5, 0], [1, 1, -1, 0], [1, 2, 1, 0]]
+    torch.testing.assert_close(layer(x), torch.tensor(expected, dtype=torch.float32), atol=1e-6, rtol=1e-6)
+
+
+def test_bins_hold_equally_many_rows_of_a_normal_column_and_lose_no_order() -> None:
+    x = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+    encoded = BinEmbedding(1, 5)(x)
+    begun = (encoded[:, 1:] > 0).float().mean(0)  # above the quantiles 0.2, 0.4, 0.6 and 0.8
+    torch.testing.assert_close(begun, torch.tensor([0.8, 0.6, 0.4, 0.2]), atol=0.015, rtol=0)
+    order = x.flatten().argsort()
+    assert (encoded.sum(1)[order].diff() >= 0).all()
+
+
+def test_interactions_are_products_of_two_weighted_sums() -> None:
+    layer = Interactions(3, 2)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    for b in range(5):
+        for r in range(2):
+            pairs = sum(layer.left.weight[r, i] * layer.right.weight[r, j] * x[b, i] * x[b, j]
+                        for i in range(3) for j in range(3))  # fmt: skip
+            torch.testing.assert_close(layer(x)[b, 3 + r], torch.as_tensor(pairs))
+    assert torch.equal(layer(x)[:, :3], x)
 
 
 def test_start_values_of_the_embeddings() -> None:
@@ -264,7 +304,7 @@ def test_dropout_layers_are_there_at_every_rate(name: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("numeric", ["none", "linear", "periodic"])
+@pytest.mark.parametrize("numeric", ["none", "linear", "periodic", "bins"])
 @pytest.mark.parametrize(("n_numeric", "cards"), [(5, ()), (0, CARDS)])
 def test_one_kind_of_column_may_be_absent(
     name: str, numeric: str, n_numeric: int, cards: tuple[int, ...]
@@ -284,7 +324,12 @@ def test_one_kind_of_column_may_be_absent(
         ({"activation": "rleu"}, "activation='rleu' is not one of relu, gelu, silu, tanh, leaky_relu"),
         ({"normalisation": "group"}, "normalisation='group' is not one of none, layer, batch"),
         ({"initialisation": "he"}, "initialisation='he' is not one of default"),
-        ({"numeric_embedding": "plr"}, "numeric_embedding='plr' is not one of none, linear, periodic"),
+        ({"numeric_embedding": "plr"}, "numeric_embedding='plr' is not one of none, linear, periodic, bins"),
+        (
+            {"numeric_embedding": "bins", "numeric_embedding_dim": 1},
+            "numeric_embedding_dim=1 is not an integer of at least 2",
+        ),
+        ({"interactions": -1}, "interactions=-1 is not an integer of at least 0"),
         ({"depth": 0}, "depth=0 is not an integer of at least 1"),
         ({"width": 12.5}, "width=12.5 is not an integer"),
         ({"embedding_dim": -1}, "embedding_dim=-1 is not an integer of at least 0"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import nn
 
 from lanewise.space import build_space
 from lanewise.study import Study
 from models import MODELS
 from models.cnn import CNN
+from models.edges import SobelEdges
 from models.fcn import FCN
 from models.gru import GRU, Recurrence
 from models.image_resnet import ImageResNet
@@ -86,6 +89,7 @@ def test_cnn_is_the_sequential_of_its_layers() -> None:
         ({"residual": True}, 44 + 4 + 304 + 32 + 165 + 18),
         ({"head": "average"}, 44 + 304 + 45 + 18),
         ({"width": 0}, 44 + 304 + 32 * 3 + 3),
+        ({"edges": "sobel"}, 44 + 36 + 304 + 165 + 18),  # two channels come in
         ({"pooling": "stride", "kernel_size": 5}, 108 + 816 + 165 + 18),
         ({"depth": 5, "growth": 1.0, "width": 0}, 44 + 4 * (144 + 8) + 15),  # 8, 4, 2, 1, 1, 1 places
     ],
@@ -95,6 +99,15 @@ def test_cnn_parameters_counted_by_hand(hyper: dict[str, Any], expected: int) ->
     net = CNN((1, 8, 8), 3, **{"depth": 2, "channels": 4, "width": 5, **hyper})
     assert count(net) == expected
     assert net.eval()(inputs(IMAGE)).shape == (6, 3)
+
+
+def test_edges_are_sobel_s() -> None:
+    x = torch.randn(2, 3, 9, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    out = SobelEdges()(x)
+    assert torch.equal(out[:, :3], x)
+    for b, c in np.ndindex(2, 3):
+        along, across = (ndimage.sobel(x[b, c].numpy(), axis, mode="nearest") for axis in (0, 1))
+        np.testing.assert_allclose(out[b, 3 + c].numpy(), np.hypot(along, across) / 8, rtol=1e-12)
 
 
 def test_odd_images_keep_their_places() -> None:
@@ -243,6 +256,8 @@ def test_a_convolution_starts_with_the_deviation_its_paper_gives(scheme: str) ->
     ("name", "data", "hyper", "said"),
     [
         ("cnn", IMAGE, {"pooling": "min"}, "pooling='min' is not one of max, average, stride"),
+        ("cnn", IMAGE, {"edges": "canny"}, "edges='canny' is not one of none, sobel"),
+        ("image_resnet", IMAGE, {"edges": "canny"}, "edges='canny' is not one of none, sobel"),
         ("cnn", IMAGE, {"head": "last"}, "head='last' is not one of flatten, average"),
         ("cnn", IMAGE, {"depth": 0}, "depth=0 is not an integer of at least 1"),
         ("cnn", IMAGE, {"growth": 0.01}, "channels_of_a_block=0 is not an integer of at least 1"),
