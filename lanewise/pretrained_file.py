@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from lanewise.errors import ModelError
-from lanewise.study import Study
+from lanewise.study import Study, weights_kind
 
 MAX_BYTES = 16 * 2**30
 ORIGIN = "lanewise"  # key of the file's own metadata
@@ -106,8 +107,22 @@ class WeightsFile:
 
 
 def weights_path(study: Study) -> Path | None:
-    """Where the study's pretrained weights lie; None where it has none."""
-    return study.base_dir / study.model.pretrained if study.model.pretrained else None
+    """Where the study's pretrained weights lie; None where it has none.
+
+    Those of a registered model or of a function lie in the home, where the study keeps what it began with.
+    """
+    text = study.model.pretrained
+    if text is None or weights_kind(text) == "file":
+        return study.base_dir / text if text else None
+    name = f"{study.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
+    return Path(study.tracking.home).absolute() / "pretrained" / name
+
+
+def encode_weights(tensors: Mapping[str, torch.Tensor], origin: Origin | None) -> bytes:
+    """A file of weights, to be written."""
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    content: bytes = safetensors.torch.save(own, {ORIGIN: origin.to_text()} if origin else None)
+    return content
 
 
 def weights_digest(study: Study) -> str:

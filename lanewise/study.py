@@ -15,6 +15,7 @@ Five lines are a whole study::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -63,6 +64,8 @@ STRATEGY_NAMES = ("auto", "tpe", "gp", "cmaes", "nsga2", "random", "iterative", 
 MAX_LANES = 65_536
 MAX_CELLS = 100_000  # of a grid
 UNTAUGHT = ("random", "grid", "sobol")  # strategies whose proposals depend on no result
+_REGISTERED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(@[A-Za-z0-9_-]+|/[0-9]+)")
+_IMPORTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 NOISE_SEEDS = 3  # of two, the spread is hardly known: the floor would be 18 times their difference
 
 
@@ -84,11 +87,18 @@ def _metric(value: str) -> str:
     return value
 
 
+def weights_kind(text: str) -> Literal["file", "registry", "import"] | None:
+    """What `model: pretrained:` names; None where it is neither of the three."""
+    if text.endswith(".safetensors"):
+        return "file"
+    return "registry" if _REGISTERED.fullmatch(text) else "import" if _IMPORTED.fullmatch(text) else None
+
+
 def _weights(value: str) -> str:
-    if not value.endswith(".safetensors"):
+    if weights_kind(value) is None:
         raise wrong(
-            "this is no file of weights", "the path of a safetensors file, NAME.safetensors",
-            "write one: safetensors.torch.save_file(module.state_dict(), 'weights.safetensors')",
+            "this names no weights", "NAME.safetensors, MODEL@champion, MODEL/VERSION, or pkg.module:function",
+            "write a file: safetensors.torch.save_file(module.state_dict(), 'weights.safetensors')",
         )  # fmt: skip
     return value
 
@@ -106,9 +116,10 @@ class Model(Section):
         default={}, description="Constant constructor arguments that are not hyperparameters."
     )
     pretrained: Annotated[Text, AfterValidator(_weights)] | None = Field(
-        default=None, description="A safetensors file of weights that trainings may start from; a relative path starts "
-        "at the study's folder.",
-        examples=["weights.safetensors"],
+        default=None,
+        description="Weights that trainings may start from: a safetensors file (a relative path starts at the study's "
+        "folder), a registered model as `digits@champion`, or `pkg.module:function`.",
+        examples=["weights.safetensors", "digits@champion", "mypackage.weights:encoder"],
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ from lanewise.pretrained import Pretrained, study_network
 from lanewise.search import choose, strategy_of
 from lanewise.smoke import smoke
 from lanewise.space import build_space
-from lanewise.study import load_study
+from lanewise.study import Study, load_study
 from lanewise.tracking import absolute_uri
 from lanewise.training_checks import check_training
+from tasks.pretrained import settle_weights, settled
 
 
 def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
@@ -25,6 +26,14 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
     study = load_study(path, overrides)
     yield f"study    {study.name}: {path}"
     absolute_uri(study.tracking.uri)
+    with tempfile.TemporaryDirectory() as folder:  # what a check brings and seals is thrown away
+        elsewhere = study.model_copy(update={"tracking": study.tracking.model_copy(update={"home": folder})})
+        settle_weights(elsewhere if not settled(study) else study)
+        yield from _parts(study if settled(study) else elsewhere, elsewhere)
+    yield "all fits"
+
+
+def _parts(study: Study, elsewhere: Study) -> Iterator[str]:
     network = study_network(study)
     space = build_space(study, network.space, network.defaults)
     searched = space.searched()
@@ -36,9 +45,7 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
         from lanewise.search import Grid
 
         yield f"grid     {Grid(study, space, 'minimize').words}"
-    with tempfile.TemporaryDirectory() as folder:  # the seal of a check is thrown away
-        elsewhere = study.tracking.model_copy(update={"home": folder})
-        dataset = prepare(study.model_copy(update={"tracking": elsewhere})).dataset
+    dataset = prepare(elsewhere).dataset
     for warning in dataset.warnings:
         yield f"note     {f'{warning.column}: ' if warning.column else ''}{warning.message}"
     yield (
@@ -51,4 +58,3 @@ def check_study(path: Path, overrides: Mapping[str, str]) -> Iterator[str]:
             yield f"note     {text}"
     size = smoke(network, dataset.layout, dataset.n_outputs, space.default())
     yield f"network  {network.name}: {size:,} parameters at the default"
-    yield "all fits"

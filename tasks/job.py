@@ -265,6 +265,10 @@ def opened(job: Job) -> Iterator[Workshop]:
     shop = Workshop(job, study)
     with _held(shop.home, shop.folder / LOCK), noted(shop.folder) as shop.cut_off:
         fault("holding_lock")
+        if study.model.pretrained:
+            from tasks.pretrained import settle_weights
+
+            settle_weights(study)
         _open[job] = shop
         failed: str | None = None
         stopped = False

@@ -116,9 +116,10 @@ def replay(
     study, changed = _rebuilt(kept_study, tags, overrides or {})
     _refuse_moved(study, where)
     with tempfile.TemporaryDirectory() as folder:  # the seal made on the way is thrown away
+        study = _with_weights(study, kept_study.home, folder, address)
         network, dataset = _opened(study, folder)
-    replayed = _trained(study, network, dataset, record, len(whole), epochs)
-    others, unrecorded = changes(tags, ingredients(study, network, dataset))
+        replayed = _trained(study, network, dataset, record, len(whole), epochs)
+        others, unrecorded = changes(tags, ingredients(study, network, dataset))
     verdict = compare(whole[:epochs], replayed, [*changed, *others], unrecorded)
     outcome = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "trial": record["key"],
@@ -248,6 +249,26 @@ def _refuse_moved(study: Study, where: str) -> None:
         "the data of this trial are not where they were", where=path, rule="the rows the trial was trained on",
         remedy=f"say where they are now: lanewise replay {where} --set data.source=FILE",
     )  # fmt: skip
+
+
+def _with_weights(study: Study, home: Path, folder: str, address: str) -> Study:
+    """The study with its pretrained weights at hand: those it began with, else what their name means now.
+
+    Args:
+        home: The study's own, which may be another machine's.
+        folder: Where they go if they are brought.
+        address: Where models are registered.
+    """
+    if not study.model.pretrained:
+        return study
+    from tasks.pretrained import settle_weights, settled
+
+    begun = study.model_copy(update={"tracking": study.tracking.model_copy(update={"home": str(home)})})
+    if settled(begun):
+        return begun
+    brought = study.model_copy(update={"tracking": study.tracking.model_copy(update={"home": folder})})
+    settle_weights(brought, address)
+    return brought
 
 
 def _opened(study: Study, folder: str) -> tuple[Network, Dataset]:

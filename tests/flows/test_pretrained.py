@@ -68,3 +68,54 @@ def test_a_run_from_weights_is_said_recorded_and_replayed(lanewise: Callable, tm
     (tmp_path / "w.safetensors").unlink()
     gone = lanewise("run", "study.yaml")
     assert gone.returncode == 4 and "cannot be read" in gone.stderr and "Traceback" not in gone.stderr
+
+
+FIRST = """
+name: first
+data: {source: "sklearn:wine"}
+space: {width: 16, depth: 1, dropout: 0.0, activation: tanh}
+lr_range: {enabled: false}
+train: {epochs: 4}
+search: {trials: 2}
+evaluate: {folds: 2, repeats: 1, finalists: 1, baselines: false, bootstrap: 100}
+"""
+THEN = """
+name: then
+data: {source: "sklearn:wine"}
+model: {pretrained: first/1}
+space: {start: [scratch, pretrained]}
+lr_range: {enabled: false}
+train: {epochs: 3}
+search: {trials: 4}
+"""
+
+
+def test_a_study_starts_from_a_registered_model_and_keeps_what_it_began_with(
+    lanewise: Callable, tmp_path: Path
+) -> None:
+    (tmp_path / "first.yaml").write_text(FIRST, encoding="utf-8")
+    (tmp_path / "then.yaml").write_text(THEN, encoding="utf-8")
+    early = lanewise("check", "then.yaml")
+    assert early.returncode == 5 and "Traceback" not in early.stderr
+    assert lanewise("run", "first.yaml", "-q").returncode == 0
+    checked = lanewise("check", "then.yaml")
+    assert checked.returncode == 0 and "6 of 6 tensors" in checked.stdout, checked.stderr
+    assert "narrowed to the architecture of the weights: depth 1, width 16" in checked.stdout
+    assert not list(tmp_path.glob(".lanewise/pretrained/*"))  # a check leaves nothing
+    ran = lanewise("search", "then.yaml")
+    assert ran.returncode == 0, ran.stderr
+    assert "the space is narrowed to the architecture of the weights" in " ".join(ran.stderr.split())
+    (kept,) = tmp_path.glob(".lanewise/pretrained/then-*.safetensors")
+
+    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    trials = [read_trial(f"trial-{n:04d}", uri=uri, study="then") for n in range(4)]
+    assert {t["config"]["activation"] for t in trials} == {"tanh"}
+    warm = next(t for t in trials if t["config"]["start"] == "pretrained")
+    sha = hashlib.sha256(kept.read_bytes()).hexdigest()
+    assert warm["tags"]["lanewise.pretrained"] == sha
+    found = replay(f"then/{warm['key']}", uri=uri)
+    assert found.verdict.answer == "EXACT" and not found.verdict.changed, found.words()
+    kept.unlink()  # brought again, for the replay alone: the same version has the same bytes
+    found = replay(f"then/{warm['key']}", uri=uri)
+    assert found.verdict.answer == "EXACT" and not found.verdict.changed, found.words()
+    assert not kept.exists()

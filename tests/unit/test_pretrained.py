@@ -87,7 +87,7 @@ def test_what_is_no_safetensors_file_is_refused_unread(tmp_path: Path) -> None:
 
 def test_other_files_are_refused_by_the_study_with_how_to_write_one() -> None:
     for name in ("weights.pt", "weights.bin", "digits"):
-        with pytest.raises(ValueError, match="no file of weights"):
+        with pytest.raises(ValueError, match="this names no weights"):
             Study.model_validate({"name": "s", "data": {"source": "a.csv"}, "model": {"pretrained": name}})
 
 
