@@ -205,6 +205,11 @@ class Search(Section):
         default=3, ge=2, le=100,
         description="Each rung is this many times later, and keeps one trial in this many.",
     )  # fmt: skip
+    audit: Real = Field(
+        default=0.0, ge=0, le=1,
+        description="Share of the trials that early stopping would stop that go on to their end, drawn at random, "
+        "to see how often it drops a good one. 0: off.",
+    )  # fmt: skip
     startup: Int = Field(
         default=10, ge=1, description="Random trials before the strategy learns from results."
     )
@@ -284,6 +289,11 @@ class Search(Section):
             raise wrong(
                 f"{self.noise_seeds} noise seeds of {self.trials} trials", "noise_seeds < trials",
                 "raise `trials`, or lower `noise_seeds`", "noise_seeds",
+            )  # fmt: skip
+        if self.audit and self.pruner == "none":
+            raise wrong(
+                "an audit of `pruner: none`", "a pruner that stops trials",
+                "remove `audit`, or choose a pruner, for example `pruner: asha`", "audit",
             )  # fmt: skip
         if self.warm_start and self.strategy in UNTAUGHT:
             raise wrong(

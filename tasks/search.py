@@ -23,6 +23,7 @@ from lanewise.search import (
     Grid,
     Progress,
     SearchResult,
+    audit_words,
     cells_words,
     choose,
     recorded_search,
@@ -101,6 +102,8 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     }
     extra = "".join(f", {n} {state}" for state, n in ended.items() if n)
     says = f"{len(result.trials)} trials{extra}; best {result.metric} {best.value:.4g} (trial {best.number})"
+    if result.audit is not None:
+        says += f", {audit_words(result.audit)}"
     if result.noise is not None:
         says += f", noise floor {result.noise.floor:.2g}"
     return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
@@ -221,7 +224,11 @@ class Mirror:
             STATES[trial.state],
             reason=trial.reason,
             objective=trial.value if trial.state in ("complete", "duplicate") else None,
-            tags={"lanewise.best_epoch": trial.best_epoch, "lanewise.control": trial.control},
+            tags={
+                "lanewise.best_epoch": trial.best_epoch,
+                "lanewise.control": trial.control,
+                **({} if trial.audited_from is None else {"lanewise.audited_from": trial.audited_from}),
+            },
         )
 
 

@@ -30,7 +30,7 @@ def definition(study: Study, space: Space, *, metric: str, direction: str, data:
     free = {"patience", "trials", "epochs", "seconds", "lanes", "max_failures", "max_retries", "trial_timeout_s"}
     search = study.search.model_dump(mode="json", exclude=free)
     # What a study does not use must not differ from a ledger that was begun before there was such a setting.
-    search = {key: value for key, value in search.items() if value not in (None, [])}
+    search = {key: value for key, value in search.items() if value not in (None, []) and (key, value) != ("audit", 0)}
     weights = {"pretrained": weights_digest(study)} if study.model.pretrained else {}
     return {
         "seed": study.seed,

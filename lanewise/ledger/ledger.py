@@ -32,10 +32,9 @@ from lanewise.ledger.records import (
 )
 from lanewise.ledger.soundness import Tally
 from lanewise.ledger.stores import TABLES, Row, Rows, SqliteStore, Store
-from lanewise.ledger.upgrade import upgrade
+from lanewise.ledger.upgrade import SCHEMA_VERSION, present_columns, upgrade
 from lanewise.space import Config
 
-SCHEMA_VERSION = 2
 T = TypeVar("T")
 _TALLY, _FENCE = "tally", "fence"
 _log = logging.getLogger("lanewise.ledger")
@@ -337,6 +336,8 @@ def _select(run: Rows, table: str, study: str, more: str = "", *values: Any) -> 
     """Rows of a study, by their key."""
     columns = TABLES[table]
     order = "number, epoch" if table == "reports" else columns[0]
+    if table == "trials":  # who only reads may find an older schema
+        columns = present_columns(run, columns)
     sql = f"SELECT {', '.join(columns)} FROM {table} WHERE study = ? {more} ORDER BY {order}"  # noqa: S608
     return [tuple(row) for row in run(sql, (study, *values))]
 

@@ -46,6 +46,8 @@ class TrialRecord:
         control: Its learning rate came from the un-narrowed range.
         seconds: Wall-clock time from its first tick to its last, beside its neighbours.
         duplicate_of: The trial with the same configuration, which was trained in its place.
+        audited_from: The epoch at which the pruner would have stopped it; it went on as a sample, see
+            `search.audit`. For the strategy and the pruner it was stopped there.
     """
 
     number: int
@@ -60,6 +62,7 @@ class TrialRecord:
     control: bool = False
     seconds: float = 0.0
     duplicate_of: int | None = None
+    audited_from: int | None = None
 
 
 def curve_row(report: Report) -> dict[str, float | None]:
@@ -92,21 +95,22 @@ def trial_row(trial: TrialRecord) -> tuple[Any, ...]:
     return (
         trial.number, json.dumps(trial.config), trial.seed, int(trial.control), trial.state, trial.reason,
         None if trial.value is None else float(trial.value) + 0.0, trial.epochs, trial.best_epoch,
-        float(trial.seconds), trial.duplicate_of,
+        float(trial.seconds), trial.duplicate_of, trial.audited_from,
     )  # fmt: skip
 
 
 def start_row(number: int, config: Config, seed: int) -> tuple[Any, ...]:
     """The columns of a trial that has begun."""
-    return (number, json.dumps(config), seed, 0, "running", None, None, 0, None, 0.0, None)
+    return (number, json.dumps(config), seed, 0, "running", None, None, 0, None, 0.0, None, None)
 
 
 def trial_of(row: tuple[Any, ...], curve: list[dict[str, float | None]]) -> TrialRecord:
     """A trial from its columns; of its reports later ones may be of a run with more budget."""
-    number, config, seed, control, state, reason, value, epochs, best_epoch, seconds, duplicate_of = row
+    number, config, seed, control, state, reason, value, epochs, best_epoch, seconds, *later = row
+    duplicate_of, audited_from = later
     return TrialRecord(
         number, json.loads(config), seed, state, reason, value, epochs, best_epoch, curve[:epochs],
-        bool(control), seconds, duplicate_of,
+        bool(control), seconds, duplicate_of, audited_from,
     )  # fmt: skip
 
 

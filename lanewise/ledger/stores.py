@@ -41,7 +41,7 @@ _log = logging.getLogger("lanewise.ledger")
 TABLES = {
     "trials": (
         "number", "config", "seed", "control", "state", "reason", "value", "epochs", "best_epoch", "seconds",
-        "duplicate_of",
+        "duplicate_of", "audited_from",
     ),
     "reports": ("number", "epoch", "train_loss", "scores", "finished", "failed"),
     "ticks": ("tick", "elapsed_s"),
@@ -53,6 +53,7 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS trials (study TEXT NOT NULL, number BIGINT NOT NULL, config TEXT NOT NULL,"
     " seed BIGINT NOT NULL, control BIGINT NOT NULL, state TEXT NOT NULL, reason TEXT, value DOUBLE PRECISION,"
     " epochs BIGINT NOT NULL, best_epoch BIGINT, seconds DOUBLE PRECISION NOT NULL, duplicate_of BIGINT,"
+    " audited_from BIGINT,"
     " PRIMARY KEY (study, number))",
     "CREATE TABLE IF NOT EXISTS reports (study TEXT NOT NULL, number BIGINT NOT NULL, epoch BIGINT NOT NULL,"
     " train_loss DOUBLE PRECISION, scores TEXT NOT NULL, finished BIGINT NOT NULL, failed TEXT,"
@@ -244,16 +245,31 @@ class SqliteStore(Store):
 
     def keep_good(self) -> None:
         """See `Store.keep_good`; a disk without room for it costs a line in the log."""
-        new = self.good.with_name(f".{self.good.name}.new")
         with suppress(BlockingIOError), self._making(fcntl.LOCK_NB):  # a study beside ours is copying it now
             try:
-                new.unlink(missing_ok=True)
-                new.touch(0o600)  # it may be written into an empty file
-                self.db.execute("VACUUM INTO ?", (str(new),))
-                move_in(new, self.good)
+                self._copy(self.good)
             except (sqlite3.Error, OSError) as error:
                 _log.warning("%s: no copy of the ledger could be kept (%s)", self.good, error)
-                new.unlink(missing_ok=True)
+
+    def copy(self, into: Path) -> None:
+        """Write what the file holds now into another one, in place of what that held.
+
+        Raises:
+            TrackingError: There is no room for it.
+        """
+        with self._errors(), self._making():
+            self._copy(into)
+
+    def _copy(self, into: Path) -> None:
+        new = into.with_name(f".{into.name}.new")
+        try:
+            new.unlink(missing_ok=True)
+            new.touch(0o600)  # it may be written into an empty file
+            self.db.execute("VACUUM INTO ?", (str(new),))
+            move_in(new, into)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
 
     def disconnect(self) -> None:
         """Close the file, still holding the study."""

@@ -4,7 +4,7 @@ Before it stand all stages, after it the tasks that store what it returns. It tr
 file and no clock, and judges by the intervals it is given: the same records give the same bytes.
 
 Reading order: `records` (input), `facts` (read once), `verdict`, `importance`, `document` (what a report
-consists of) filled by `caveats`, `edges`, `noise`, `outcome`, `winner`, `course` and `origin`, pictures in
+consists of) filled by `caveats`, `edges`, `noise`, `outcome`, `winner`, `course`, `pruner` and `origin`, pictures in
 `plots_outcome`, `plots_course`, `plots_grid`, `plots_space` and `canvas`, `replays` counted, written out by `page`,
 `markdown` and `summary`.
 consists of) filled by `caveats` (`edges`), `outcome`, `winner`, `course` and `origin`, or by `comparison`,
@@ -83,7 +83,7 @@ def trials_csv(records: Records) -> str:
     from lanewise.data.export import safe_csv
 
     trials = Facts(records).trials
-    own = ("number", "state", "reason", "value", "epochs", "best_epoch", "control")
+    own = ("number", "state", "reason", "value", "epochs", "best_epoch", "control", "audited_from")
     names = list(dict.fromkeys(name for trial in trials for name in trial.config))
     columns = {name: [getattr(trial, name) for trial in trials] for name in own}
     columns |= {f"config.{name}": [trial.config.get(name) for trial in trials] for name in names}
@@ -129,7 +129,7 @@ def picture_png(name: str, records: Records) -> bytes | None:
 
 
 def _document(facts: Facts) -> Document:
-    from lanewise.report import caveats, course, origin, outcome, winner
+    from lanewise.report import caveats, course, origin, outcome, pruner, winner
     from lanewise.report.wording import date_words
 
     found = verdict(facts)
@@ -140,6 +140,7 @@ def _document(facts: Facts) -> Document:
         winner.errors(facts),
         course.lr_range(facts),
         course.search(facts),
+        pruner.audit(facts),
         winner.selection(facts),
         course.cost(facts),
         origin.data(facts),

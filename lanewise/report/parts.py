@@ -29,6 +29,7 @@ class Trial:
     best_epoch: int | None
     curve: list[Mapping[str, Any]]
     control: bool
+    audited_from: int | None = None
 
     def course(self, key: str) -> list[float | None]:
         """One value per epoch of `train/loss` or `valid/<metric>`; None where it is no number."""
@@ -146,7 +147,7 @@ def read_ramp(name: str, record: Json) -> Ramp:
 
 def read_trial(record: Json) -> Trial:
     """A `TrialRecord` as JSON."""
-    best = record.get("best_epoch")
+    best, audited = record.get("best_epoch"), record.get("audited_from")
     return Trial(
         number=int(record.get("number") or 0),
         config=mapping(record.get("config")),
@@ -157,6 +158,7 @@ def read_trial(record: Json) -> Trial:
         best_epoch=best if isinstance(best, int) else None,
         curve=[row for row in record.get("curve") or [] if isinstance(row, Mapping)],
         control=bool(record.get("control")),
+        audited_from=audited if isinstance(audited, int) else None,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 
+from lanewise.report import pruner
 from lanewise.report.course import spent_words, state_counts
 from lanewise.report.edges import edges
 from lanewise.report.facts import Facts
@@ -33,7 +34,8 @@ def summary(facts: Facts) -> str:
     """Verdict, scores, registration, cost and where to look next."""
     found = verdict(facts)
     lines = [*_wrapped(found.sentence), *(line for aside in found.asides for line in _wrapped(aside))]
-    rows = [*_scores(facts), ("registered", found.registration), ("trials", _trials(facts)), *_next(facts)]
+    rows = [*_scores(facts), ("registered", found.registration), ("trials", _trials(facts))]
+    rows += [("pruner", pruner.words(facts)), *_next(facts)]
     rows += [(cut(label, 14), address) for label, address in facts.links.items()]
     there = [(label, text) for label, text in rows if text]
     if there:

@@ -38,10 +38,12 @@ def _cell(config: Config, tried: Sequence[TrialRecord], retries: int) -> Cell:
     if not tried:
         return Cell(config, "missing")
     last, numbers = tried[-1], tuple(trial.number for trial in tried)
-    if last.state == "failed":
-        state: CellState = "retrying" if len(tried) <= retries else "impossible"
-    elif last.state == "complete":
-        state = "done"
+    if last.state == "complete":
+        state: CellState = "done"
+    elif last.audited_from is not None:  # stopped there, whatever became of it as a sample
+        state = "pruned"
+    elif last.state == "failed":
+        state = "retrying" if len(tried) <= retries else "impossible"
     else:
         state = "missing" if cut_off(last) else "pruned"
     return Cell(config, state, numbers, last.value, last.reason)

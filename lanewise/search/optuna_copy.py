@@ -93,6 +93,7 @@ def _frozen(trial: TrialRecord, space: Space, now: datetime, ended: dict[int, Tr
             distributions[name] = distribution_of(space.parameters[name] if inside else space.wide(name))
     attributes: dict[str, Any] = {"config": trial.config, "seed": trial.seed, "epochs": trial.epochs}
     more = {"reason": trial.reason, "best_epoch": trial.best_epoch, "duplicate_of": trial.duplicate_of}
+    more["audited_from"] = trial.audited_from
     attributes |= {name: value for name, value in more.items() if value is not None}
     if trial.control:
         attributes["control"] = True

@@ -238,6 +238,68 @@ class Improvement:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """How many of the trials that the pruner dropped would have been among the best; see `search.audit`.
+
+    Args:
+        best: Among how many: they beat the trial of this rank among those that were never dropped.
+        bar: The score of that trial.
+        seen: How many of the audited trials did.
+        low: Fewest of all dropped trials that agree with what was seen, at the confidence of the audit.
+        high: Most of them.
+    """
+
+    best: int
+    bar: float
+    seen: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class RungRanks:
+    """How well the scores at a rung rank the trials as they end.
+
+    Args:
+        epoch: Of the rung.
+        tau: Kendall's tau-b, an estimate for all trials as if none had been dropped: 1 is the same order,
+            0 no relation. Of two trials without equal scores, a share of (1 + tau) / 2 ends in the order of the rung.
+        trials: From how many.
+    """
+
+    epoch: int
+    tau: float
+    trials: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the trials that went on in spite of the pruner say of it.
+
+    Args:
+        share: Of the dropped trials that is drawn.
+        confidence: Of the intervals.
+        dropped: Trials that the pruner stopped or would have stopped, but for `late`.
+        audited: Those of them that were drawn; they were trained on to their end.
+        late: Dropped trials that do not count, drawn or not: they began when the budget had no whole training left.
+        missed: One for each number of best trials that is looked at.
+        rungs: By epoch; empty where too little was trained on.
+        cost: Epochs that audited trials trained after their stop.
+        saved: Estimated epochs that the other dropped trials would have trained; None where none was audited.
+    """
+
+    share: float
+    confidence: float
+    dropped: int
+    audited: int
+    late: int
+    missed: tuple[Missed, ...]
+    rungs: tuple[RungRanks, ...]
+    cost: int
+    saved: int | None
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """What a search found.
 
@@ -255,6 +317,7 @@ class SearchResult:
         grid: What became of every cell of a grid; None for other strategies.
         repeats: Numbers of the trials that trained the default once more; they do not compete.
         noise: What the default's seeds say; None where it has too few scores.
+        audit: What the audit says of the pruner; None where there is none.
         improvements: When the best complete trial changed, the first one among them; in the order of ticks.
         earlier: Trials of earlier studies that the strategy was told before its own.
         chosen: Which strategy `auto` became, and why; None where the study names one.
@@ -276,6 +339,7 @@ class SearchResult:
     grid: tuple[Cell, ...] | None = None
     repeats: tuple[int, ...] = ()
     noise: NoiseFloor | None = None
+    audit: Audit | None = None
     improvements: tuple[Improvement, ...] = ()
     earlier: int = 0
     chosen: str | None = None

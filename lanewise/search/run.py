@@ -16,6 +16,7 @@ from lanewise.errors import SearchError
 from lanewise.ledger import Report, State, TrialRecord, curve_row
 from lanewise.noise import NoiseFloor, noise_floor
 from lanewise.pruning import Direction, Group, better, pruner_of, spare
+from lanewise.search.audit import audit, is_audited
 from lanewise.search.auto import Auto
 from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
@@ -107,9 +108,8 @@ class _Loop:
         self._seen: dict[str, int] = {}  # key -> the first trial that had it
         self._waiting: dict[int, list[Trial]] = {}  # running trial -> its duplicates
         self._ended: list[TrialRecord] = []  # since the last progress
-        self._ends: list[Trial] = []  # trained ones in the order in which they ended
         self._improvements: list[Improvement] = []
-        self._told: dict[int, Told] = {}  # of the trials that have ended
+        self._told: dict[int, Told] = {}  # of the trials that have ended, in that order; audited ones at their stop
         self._full = False  # the last trial asked for found no lane, and none was emptied since
         self._ending: str | None = None  # why no more trials are asked for
         self._ticks, self._seconds, self._epochs, self._lanes = 0, 0.0, 0, 0
@@ -140,7 +140,7 @@ class _Loop:
         row = longest = 0
         for trial in self._trials:  # by number: at the start the fast failures of many lanes come first
             if trial.proposal.duplicate_of is None and trial.proposal.retry_of is None:
-                row = row + 1 if trial.state == "failed" else 0
+                row = row + 1 if trial.state == "failed" and trial.audited_from is None else 0
                 longest = max(longest, row)
         limit = self._study.search.max_failures
         if longest >= limit:
@@ -184,6 +184,7 @@ class _Loop:
             grid=grid_ledger(grid, trials) if grid else None,
             repeats=repeats,
             noise=self._noise(),
+            audit=audit(self._study, self._trials, self._direction),
             earlier=len(self._earlier),
         )
 
@@ -261,7 +262,7 @@ class _Loop:
         if patience == 0 or any(trial.proposal.repeat for trial in self._running.values()):
             return False  # the floor is not known yet
         noise = self._noise()
-        values = [trial.value for trial in self._ends if not trial.proposal.repeat]
+        values = [told.value for told in self._ends()]
         return stalled(values, self._direction, noise.floor if noise else 0.0, patience)
 
     def _noise(self) -> NoiseFloor | None:
@@ -272,6 +273,10 @@ class _Loop:
 
     def _any_complete(self) -> bool:
         return any(trial.state == "complete" and not trial.proposal.repeat for trial in self._trials)
+
+    def _ends(self) -> list[Told]:
+        """The trials that have ended, in that order, as pruner and patience know them; without repeats."""
+        return [told for told in self._told.values() if not self._trials[told.number].proposal.repeat]
 
     def _history(self) -> list[Told]:
         """What the strategy may know: earlier studies' trials, no duplicates, and the default once."""
@@ -305,8 +310,10 @@ class _Loop:
 
     def _but_one(self, stopping: Sequence[int]) -> list[int]:
         """`stopping` without the one trial that must go on so that at least one completes."""
-        competing = {n: trial for n, trial in self._running.items() if not trial.proposal.repeat}
-        if not competing or not competing.keys() <= set(stopping) or self._any_complete():
+        running = self._running.items()
+        competing = {n: t for n, t in running if not t.proposal.repeat and t.audited_from is None}
+        complete = any(told.state == "complete" for told in self._ends())
+        if not competing or not competing.keys() <= set(stopping) or complete:
             return list(stopping)
         standing = {n: (trial.epochs, trial.value) for n, trial in competing.items()}
         kept = spare(standing, self._direction)
@@ -331,8 +338,9 @@ class _Loop:
         reason = report.failed or self._nonfinite(report)
         if reason is not None:
             trial.value = trial.best_epoch = None  # a score before the failure is not one of a usable trial,
-            for scores in self._rungs.values():  # nor one that others must beat
-                scores.pop(trial.number, None)
+            if trial.audited_from is None:  # one that was stopped before it failed would still stand there
+                for scores in self._rungs.values():  # nor one that others must beat
+                    scores.pop(trial.number, None)
             self._end(trial, "failed", reason)
             return
         score = report.scores[f"valid/{self._metric}"]
@@ -369,16 +377,27 @@ class _Loop:
                 arrived.setdefault(group, []).append(number)
         behind: set[int] = set()
         if arrived:
-            complete = [t.number for t in self._ends if t.state == "complete" and not t.proposal.repeat]
+            complete = [told.number for told in self._ends() if told.state == "complete"]
             for group, numbers in arrived.items():
                 behind |= set(self._pruner.stops(numbers, self._rungs[group], complete))
         for number in self._but_one(sorted(behind - {0})):
             trial = self._running[number]
-            self._end(trial, "pruned", f"behind at epoch {trial.epochs}")
+            if is_audited(self._study, number):
+                self._go_on(trial)
+            else:
+                self._end(trial, "pruned", f"behind at epoch {trial.epochs}")
+
+    def _go_on(self, trial: Trial) -> None:
+        """Train a trial on that the pruner would stop; whoever decides anything is told that it was stopped."""
+        trial.audited_from = trial.epochs
+        self._told[trial.number] = trial.told()
+        self._full = False  # as after an end: with one more result the answer may be another
 
     def _group(self, trial: Trial) -> Group | None:
-        """Which trials it is compared with now; a repeat of the default is compared with none."""
-        return None if trial.proposal.repeat else self._pruner.group(trial.number, trial.epochs)
+        """Which trials it is compared with now; repeats of the default and audited trials with none."""
+        if trial.proposal.repeat or trial.audited_from is not None:
+            return None
+        return self._pruner.group(trial.number, trial.epochs)
 
     def _end(self, trial: Trial, state: State, reason: str | None) -> None:
         """Empty the trial's lane and record its end."""
@@ -387,8 +406,8 @@ class _Loop:
         del self._running[trial.number]
         trial.state, trial.reason, trial.seconds = state, reason, self._seconds - trial.begun_s
         self._ended.append(trial.record())
-        self._ends.append(trial)
-        self._told[trial.number] = trial.told()
+        if trial.audited_from is None:
+            self._told[trial.number] = trial.told()
         if state == "complete" and not trial.proposal.repeat:
             self._note_improvement(trial)
         for duplicate in self._waiting.pop(trial.number, []):

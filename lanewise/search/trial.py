@@ -27,6 +27,7 @@ class Trial:
     epochs: int = 0
     best_epoch: int | None = None
     seconds: float = 0.0
+    audited_from: int | None = None  # the epoch at which the pruner would have stopped it
     objective: list[float] = field(default_factory=list)
     curve: list[dict[str, float | None]] = field(default_factory=list)
 
@@ -46,15 +47,16 @@ class Trial:
             self.proposal.control,
             self.seconds,
             self.proposal.duplicate_of,
+            self.audited_from,
         )
 
     def told(self) -> Told:
-        """What a strategy may know of it; not asked of duplicates."""
+        """What a strategy may know of it; not asked of duplicates, nor of an audited trial after its stop."""
         assert self.state != "duplicate"
         return Told(
             self.number,
             self.proposal.config,
-            self.state or "running",
+            self.state or ("running" if self.audited_from is None else "pruned"),
             self.value,
             self.epochs,
             tuple(self.objective),

@@ -19,7 +19,7 @@ import pytest
 
 from lanewise import file_systems
 from lanewise.errors import TrackingError
-from lanewise.ledger import Ledger, Report, TrialRecord, read_trials
+from lanewise.ledger import Ledger, Report, TrialRecord, read_ledger, read_trials
 from lanewise.ledger import stores as stores_of_ledger
 from lanewise.ledger.stores import CONTINUE
 
@@ -32,9 +32,9 @@ def trial(number: int) -> TrialRecord:
     return TrialRecord(number, {"lr": 0.1 / (number + 1)}, number, "complete", None, 0.1, 10, 10, curve)
 
 
-def add(ledger: Ledger, number: int) -> None:
+def add(ledger: Ledger, number: int, audited_from: int | None = None) -> None:
     """One trial of ten epochs, in a tick of its own."""
-    done = trial(number)
+    done = replace(trial(number), audited_from=audited_from)
     reports = [
         Report(number, e, row["train/loss"], {"valid/rmse": row["valid/rmse"]}, e == 10)
         for e, row in enumerate(done.curve, 1)
@@ -201,7 +201,7 @@ def test_b14_an_old_ledger_is_copied_and_upgraded(
         db.executescript(SCHEMA_1)
         db.execute("ATTACH ? AS present", (str(made),))
         for table, columns in stores_of_ledger.TABLES.items():
-            names = ", ".join(columns)
+            names = ", ".join(name for name in columns if name != "audited_from")
             db.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM present.{table}")
         db.execute("INSERT INTO meta SELECT key, value FROM present.meta WHERE key LIKE 'definition%'")
         db.execute("INSERT INTO meta VALUES ('schema_version', '1'), ('settled/lanes', '8')")
@@ -211,21 +211,74 @@ def test_b14_an_old_ledger_is_copied_and_upgraded(
         assert ledger.trials() == WHOLE
         assert ledger.settle("lanes", 64) == 8
         add(ledger, 60)
-    assert f"upgraded from schema 1 to 2; as it was: {old}.v1" in caplog.text
+    assert f"upgraded from schema 1 to 3; as it was: {old}.v1" in caplog.text
     assert Path(f"{old}.v1").read_bytes() == before
     with Ledger(old, DEFINITION) as ledger:
         assert ledger.trials() == [*WHOLE, trial(60)]
 
 
+SCHEMA_2 = """
+CREATE TABLE meta (study TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (study, key));
+CREATE TABLE trials (
+    study TEXT NOT NULL, number BIGINT NOT NULL, config TEXT NOT NULL, seed BIGINT NOT NULL, control BIGINT NOT NULL,
+    state TEXT NOT NULL, reason TEXT, value DOUBLE PRECISION, epochs BIGINT NOT NULL, best_epoch BIGINT,
+    seconds DOUBLE PRECISION NOT NULL, duplicate_of BIGINT, PRIMARY KEY (study, number));
+CREATE TABLE reports (
+    study TEXT NOT NULL, number BIGINT NOT NULL, epoch BIGINT NOT NULL, train_loss DOUBLE PRECISION,
+    scores TEXT NOT NULL, finished BIGINT NOT NULL, failed TEXT, PRIMARY KEY (study, number, epoch));
+CREATE TABLE ticks (
+    study TEXT NOT NULL, tick BIGINT NOT NULL, elapsed_s DOUBLE PRECISION NOT NULL, PRIMARY KEY (study, tick));
+"""
+TALLY_2 = "720:289f302f04616a14"  # of the 60 trials, as the program that wrote schema 2 kept it
+
+
+def of_schema_2(made: Path, old: Path) -> None:
+    """The ledger as it was written before audits."""
+    with closing(sqlite3.connect(old)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(SCHEMA_2)
+        db.execute("ATTACH ? AS present", (str(made),))
+        for table, columns in stores_of_ledger.TABLES.items():
+            names = ", ".join(name for name in columns if name != "audited_from")
+            db.execute(f"INSERT INTO {table} (study, {names}) SELECT study, {names} FROM present.{table}")
+        kept = "key LIKE 'definition%' OR key = 'fence'"
+        db.execute(f"INSERT INTO meta SELECT study, key, value FROM present.meta WHERE {kept}")
+        db.execute(f"INSERT INTO meta VALUES ('', 'schema_version', '2'), ('', 'tally', '{TALLY_2}')")
+        db.commit()
+
+
+def test_b14_a_ledger_from_before_audits_is_copied_and_upgraded(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B14: schema 2 can be read as it is, by who only reads; who writes adds a column, and the sum still holds."""
+    old = tmp_path / "old.db"
+    of_schema_2(made, old)
+    before = old.read_bytes()
+    assert read_ledger(old, check=True).trials == WHOLE
+    assert old.read_bytes() == before and not caplog.text
+    with caplog.at_level(logging.WARNING), Ledger(old, DEFINITION) as ledger:
+        assert ledger.trials() == WHOLE
+        add(ledger, 60, audited_from=5)
+    assert caplog.text.count(f"upgraded from schema 2 to 3; as it was: {old}.v2") == 1
+    assert read_ledger(f"{old}.v2", check=True).trials == WHOLE
+    with Ledger(old, DEFINITION) as ledger:
+        assert ledger.trials() == [*WHOLE, replace(trial(60), audited_from=5)]
+    with closing(sqlite3.connect(old)) as db:
+        db.execute("UPDATE trials SET audited_from = NULL WHERE number = 60")
+        db.commit()
+    with pytest.raises(TrackingError, match="rows have changed"):
+        Ledger(old, DEFINITION)
+
+
 def test_b15_a_newer_ledger_is_refused(made: Path) -> None:
     """B15: named, not touched."""
     with closing(sqlite3.connect(made)) as db:
-        db.execute("UPDATE meta SET value = '3' WHERE key = 'schema_version'")
+        db.execute("UPDATE meta SET value = '4' WHERE key = 'schema_version'")
         db.commit()
     with pytest.raises(TrackingError) as caught:
         Ledger(made, DEFINITION)
     assert caught.value.exit_code == 5
-    assert "schema 3" in str(caught.value) and "schema 2 or older" in str(caught.value)
+    assert "schema 4" in str(caught.value) and "schema 3 or older" in str(caught.value)
 
 
 def test_b12_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,27 @@ def test_it_keeps_what_the_file_keeps(postgres: Postgres) -> None:
     assert read_ledger(postgres.url, "s/other").trials == [], "studies do not see each other"
 
 
+def test_b14_a_database_from_before_audits_is_upgraded_under_studies_that_run(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B14, on a server: the sums of studies that were written before it hold, and readers need not wait for it."""
+    with Ledger(postgres.url, DEFINITION, "s/old") as ledger:
+        for number in range(60):
+            add(ledger, number)
+    with psycopg.connect(postgres.url) as db:
+        db.execute("ALTER TABLE lanewise.trials DROP COLUMN audited_from")
+        db.execute("UPDATE lanewise.meta SET value = '2' WHERE key = 'schema_version'")
+    assert read_ledger(postgres.url, "s/old", check=True).trials == WHOLE
+    with Ledger(postgres.url, DEFINITION, "s/new") as ledger:
+        add(ledger, 0, audited_from=3)
+        assert read_ledger(postgres.url, "s/old", check=True).trials == WHOLE
+    assert caplog.text.count("upgraded from schema 2 to 3") == 1
+    with Ledger(postgres.url, DEFINITION, "s/old") as ledger:
+        assert ledger.trials() == WHOLE
+    assert [t.audited_from for t in read_trials(postgres.url, "s/new")] == [3]
+    assert caplog.text.count("upgraded from schema 2 to 3") == 1
+
+
 def test_a_changed_row_is_found(postgres: Postgres) -> None:
     """B8, on a server."""
     with Ledger(postgres.url, DEFINITION, "s/changed") as ledger:

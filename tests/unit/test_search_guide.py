@@ -49,6 +49,20 @@ def test_iterative_random(tmp_path: Path) -> None:
     assert default is not None and (result.trials[result.best].value or 0.0) >= default
 
 
+def test_is_the_pruner_right(tmp_path: Path) -> None:
+    """Counted again from the trials: who was dropped, who went on, and who of these beat the best of the others."""
+    result = searched("Is the pruner right?", tmp_path)
+    audited = [t for t in result.trials if t.audited_from is not None]
+    never = [t.value or 0.0 for t in result.trials if t.state == "complete" and t.audited_from is None]
+    found = result.audit
+    assert found is not None and {t.audited_from for t in audited} == {1, 3}
+    assert found.audited == len(audited) > 10
+    assert found.dropped == len(audited) + sum(t.state == "pruned" for t in result.trials) > 40
+    best, first = max(never), found.missed[0]
+    assert first.bar == best and first.seen == sum((t.value or 0.0) > best for t in audited)
+    assert found.cost == sum(t.epochs - (t.audited_from or 0) for t in audited)
+
+
 def test_auto(tmp_path: Path) -> None:
     result = searched("Auto", tmp_path)
     assert result.chosen == "sobol: with 9 trials no one has 10 results to learn from"

@@ -508,14 +508,15 @@ def recorded(
     pruner=st.sampled_from(["asha", "hyperband", "median"]),
     seed=st.integers(0, 99),
     checkpoints=st.booleans(),
+    audit=st.sampled_from([0.0, 0.4]),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_resumed_search_is_the_uninterrupted_one(
     tmp_path_factory: pytest.TempPathFactory, kills: list[int], lanes: int, strategy: str, pruner: str,
-    seed: int, checkpoints: bool,
+    seed: int, checkpoints: bool, audit: float,
 ) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("resume")
-    study = a_study(strategy=strategy, pruner=pruner, trials=18).model_copy(update={"seed": seed})
+    study = a_study(strategy=strategy, pruner=pruner, trials=18, audit=audit).model_copy(update={"seed": seed})
     _, straight = recorded(folder / "straight.db", study, FakeTrainer(lanes))
     kept: dict[int, list[Report]] = {}
     for kill in [*kills, None]:
