@@ -120,10 +120,15 @@ def redacted(address: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or whose name in another tool is; None where none is near."""
-    names = list(known)
+    names, wanted = list(known), name[:200].lower()
     ours = {
-        **{other: word for other, word in _OTHER_WORDS.items() if word in names},
+        **{other: word for other, word in _OTHER_WORDS.items() if word in names and _told_apart(other, wanted, names)},
         **{n.lower(): n for n in names},
     }
-    found = difflib.get_close_matches(name[:200].lower(), ours, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(wanted, ours, n=1, cutoff=0.6)
     return ours[found[0]] if found else None
+
+
+def _told_apart(other: str, wanted: str, names: list[str]) -> bool:
+    """Whether another tool's word may be meant: as it is, or misspelt where no name of ours is spelt like it."""
+    return other == wanted or not difflib.get_close_matches(other, names, n=1, cutoff=0.9)

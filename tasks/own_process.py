@@ -17,6 +17,7 @@ from lanewise.errors import ModelError
 from lanewise.folds import Job as Fold
 from lanewise.folds import Trained, fold_trainer
 from lanewise.lr_range import LRCurve
+from lanewise.prediction_time import prediction_ms
 from lanewise.search.causes import LaneProcessError
 from lanewise.search.child import ChildLanes
 from lanewise.search.whole_stages import read_folds, read_refit
@@ -96,6 +97,23 @@ def refit_training(shop: Workshop) -> TrainFull:
     if needs_child(shop):
         return partial(_refit_in_child, shop)
     return full_trainer(shop.study, shop.network, shop.prepared.dataset, shop.finished_lanes("register"))
+
+
+def prediction_times(shop: Workshop, configs: Sequence[Config]) -> list[float | None]:
+    """Milliseconds that each configuration's network takes for `prediction_time.ROWS` rows; None where it does not end.
+
+    Measured on this machine, so nothing may depend on it but what a reader sees.
+    """
+    dataset, found = shop.prepared.dataset, list[float | None]()
+    try:
+        if not needs_child(shop):
+            return [prediction_ms(shop.network, dataset.layout, dataset.n_outputs, config) for config in configs]
+        with closing(_stage_lanes(shop)) as child:
+            for config in configs:
+                found.append(float(child.stage("prediction_ms", hyper=config)))
+    except (LaneProcessError, ModelError) as error:
+        say(Event("search", "note", f"the time of a prediction could not be measured: {error}"))
+    return found + [None] * (len(configs) - len(found))
 
 
 def _stage_lanes(shop: Workshop) -> ChildLanes:

@@ -296,16 +296,21 @@ def _trained(
         most: Epochs wanted; None for all.
     """
     from lanewise.engine.hypergradient import CONTINUOUS, PREFIX
+    from lanewise.ledger import SIZE
+    from lanewise.model_size import model_size
     from lanewise.trainer import Trainer
 
     trainer = Trainer(study, network, dataset, lanes=1)
     key, seed = str(record["key"]), int(record["tags"]["lanewise.seed"])
     slopes = tuple(name for name in CONTINUOUS if PREFIX + name in record["metrics"])
+    wanted = study.search.objectives
+    counts = model_size(network, dataset.layout, dataset.n_outputs, record["config"], wanted)
+    sizes = {SIZE + name: count for name, count in counts.items()}
     trainer.add(trainer.lane(key, record["config"], seed, keep_best=False, slopes=slopes))
     found: list[Epoch] = []
     for epoch in range(1, min(whole, most or whole) + 1):
         (report,) = trainer.tick()
-        values = {"train/loss": report.train_loss, **report.scores}
+        values = {"train/loss": report.train_loss, **report.scores, **(sizes if epoch == 1 else {})}
         ending = record["state"] == "failed" and epoch == whole
         found.append(trained_epoch(epoch, values, report.failed, f"valid/{dataset.metric}", last=ending))
         if report.finished:

@@ -8,13 +8,14 @@ MLflow has not heard of yet is told.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from typing import Any
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.errors import StudyError
-from lanewise.ledger import Ledger, TrialRecord, curve_row, definition, read_ledger
+from lanewise.ledger import Ledger, TrialRecord, curve_row, definition, read_ledger, size_of
 from lanewise.metrics import Metric, find_metric
 from lanewise.pretrained import PRETRAINED
 from lanewise.report import Records, picture_png
@@ -42,7 +43,7 @@ from lanewise.trainer import Trainer, choose_device, lane_count
 from tasks.artifacts import Bar, show_picture, show_table
 from tasks.job import PIPELINE, Job, Workshop, pretrained_digest, workshop
 from tasks.lr_range import searched_space
-from tasks.own_process import child_lanes, needs_child
+from tasks.own_process import child_lanes, needs_child, prediction_times
 from tasks.prepare import same_rows
 from tasks.progress import Event, say, stop_asked, stop_here
 from tasks.stage_task import Made, stage_task
@@ -96,6 +97,11 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
     for note in notes:
         say(Event("search", "note", note))
     _summarise(shop, result)
+    found = asdict(result)
+    if result.objectives:
+        times = prediction_times(shop, [result.trials[number].config for number in result.front[:SHOWN]])
+        found["prediction_ms"] = dict(zip(map(str, result.front), times, strict=False))
+        _show_front(shop, result, found)
     best = result.trials[result.best]
     ended = {
         state: sum(t.state == state for t in result.trials) for state in ("pruned", "failed", "duplicate")
@@ -106,7 +112,9 @@ def search_trials(job: Job, prepared: StageResult, ranged: StageResult) -> Made:
         says += f", {audit_words(result.audit)}"
     if result.noise is not None:
         says += f", noise floor {result.noise.floor:.2g}"
-    return Made(asdict(result), f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
+    if result.objectives:
+        says += f", {len(result.front)} on the Pareto front"
+    return Made(found, f"{says}; {result.epochs_spent:,} of {result.epochs_full:,} epochs")
 
 
 def _earlier(study: Study, space: Space, ledger: Ledger, metric: Metric) -> tuple[Told, ...]:
@@ -264,6 +272,31 @@ def _show_grid(shop: Workshop, result: SearchResult, cells: tuple[Cell, ...]) ->
     require_whole(cells, f"study {shop.study.name}")
 
 
+def _show_front(shop: Workshop, result: SearchResult, found: Mapping[str, Any]) -> None:
+    """Show the trials that no other one dominates, and say of every complete trial in MLflow whether it is one.
+
+    Args:
+        shop: Open.
+        result: Of the search.
+        found: The same as JSON, with the times of predictions.
+    """
+    trials = [result.trials[number] for number in result.front]
+    rows = [
+        {"trial": t.number, result.metric: t.value}
+        | {name: size_of(t.curve, name) for name in result.objectives}
+        | {"prediction_ms": found["prediction_ms"].get(str(t.number))}
+        | t.config
+        for t in trials[:SHOWN]
+    ]
+    show_table("pareto-front", rows, "The trials that no other one is at least as good as in every objective")
+    picture = picture_png("front", Records(search=found))
+    if picture is not None:
+        show_picture("pareto-front-picture", picture, "Score against size, with the Pareto front")
+    with shop.tracker.tick():
+        for trial in ranked(result):  # a longer search may take one off the front, so the others are told, too
+            shop.tracker.tag(trial_key(trial.number), {"lanewise.pareto": trial.number in result.front})
+
+
 def _summarise(shop: Workshop, result: SearchResult) -> None:
     best = ranked(result)
     rows = [{"trial": t.number, result.metric: t.value, "epochs": t.epochs, **t.config} for t in best[:SHOWN]]
@@ -273,6 +306,8 @@ def _summarise(shop: Workshop, result: SearchResult) -> None:
         shop.tracker.artifact(PIPELINE, text, f"space/round-{one.number}.json")
     share = 1 - result.epochs_spent / result.epochs_full if result.epochs_full else 0.0
     chosen = f". Strategy auto is {result.chosen}" if result.chosen else ""
+    if result.front:
+        chosen += f". On the Pareto front: {', '.join(map(trial_key, result.front[:SHOWN]))}"
     shop.tracker.note(
         PIPELINE,
         f"{len(result.trials)} trials, {share:.0%} of the epochs saved by pruning. {result.ending}{chosen}",

@@ -4,11 +4,12 @@ Reading order: `records` (what is kept), `ledger` (how), `definition` (for which
 whole), `stores` and `postgres` (where), `upgrade` (of earlier versions). It decides nothing and trains nothing.
 """
 
-from lanewise.ledger.definition import definition
+from lanewise.ledger.definition import definition, network_definition
 from lanewise.ledger.ledger import Ledger, read_ledger, read_trials
-from lanewise.ledger.records import Reading, Report, State, TrialRecord, curve_row, finite
+from lanewise.ledger.records import SIZE, Reading, Report, State, TrialRecord, curve_row, finite, size_of
 
 __all__ = [
+    "SIZE",
     "Ledger",
     "Reading",
     "Report",
@@ -17,6 +18,8 @@ __all__ = [
     "curve_row",
     "definition",
     "finite",
+    "network_definition",
     "read_ledger",
     "read_trials",
+    "size_of",
 ]

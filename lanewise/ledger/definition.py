@@ -31,16 +31,25 @@ def definition(study: Study, space: Space, *, metric: str, direction: str, data:
     search = study.search.model_dump(mode="json", exclude=free)
     # What a study does not use must not differ from a ledger that was begun before there was such a setting.
     search = {key: value for key, value in search.items() if value not in (None, []) and (key, value) != ("audit", 0)}
-    weights = {"pretrained": weights_digest(study)} if study.model.pretrained else {}
     return {
         "seed": study.seed,
-        "model": study.model.model_dump(mode="json", exclude={"pretrained"}) | weights,
+        "model": network_definition(study),
         "space": space.to_json(),
         "train": study.train.model_dump(mode="json", exclude={"threads"}),
         "search": search | {"metric": metric, "direction": direction},
         "control_share": study.lr_range.control_share,
         "data": data,
     }
+
+
+def network_definition(study: Study) -> dict[str, Any]:
+    """The network and what it starts from, as plain JSON.
+
+    Raises:
+        ModelError: The study's pretrained weights cannot be read.
+    """
+    weights = {"pretrained": weights_digest(study)} if study.model.pretrained else {}
+    return study.model.model_dump(mode="json", exclude={"pretrained"}) | weights
 
 
 def changes(old: Any, new: Any, place: str = "") -> Iterator[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lanewise.space import Config
 
 State = Literal["complete", "pruned", "failed", "duplicate"]
+
+SIZE = "size/"  # before the name of a count in the first report of a trial: `size/parameters`
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Report:
         number: Trial number.
         epoch: Epochs trained so far, from 1.
         train_loss: Mean training loss of the epoch; may be NaN or infinite, which fails the trial.
-        scores: `valid/<metric>` -> value, natural direction; NaN where undefined.
+        scores: `valid/<metric>` -> value, natural direction; NaN where undefined. In a search with several
+            objectives the first epoch's has `size/<objective>`, too.
         finished: The lane has trained its last epoch (all of them, or out of patience).
         failed: Why the lane cannot go on, else None.
     """
@@ -63,6 +66,11 @@ class TrialRecord:
     seconds: float = 0.0
     duplicate_of: int | None = None
     audited_from: int | None = None
+
+
+def size_of(curve: Sequence[Mapping[str, float | None]], objective: str) -> float | None:
+    """A trial's value of an objective beside the metric, from its curve; None where it was not reported."""
+    return curve[0].get(SIZE + objective) if curve else None
 
 
 def curve_row(report: Report) -> dict[str, float | None]:

@@ -4,12 +4,9 @@ Before it stand all stages, after it the tasks that store what it returns. It tr
 file and no clock, and judges by the intervals it is given: the same records give the same bytes.
 
 Reading order: `records` (input), `facts` (read once), `verdict`, `importance`, `document` (what a report
-consists of) filled by `caveats`, `edges`, `noise`, `outcome`, `winner`, `course`, `pruner` and `origin`, pictures in
-`plots_outcome`, `plots_course`, `plots_grid`, `plots_space` and `canvas`, `replays` counted, written out by `page`,
-`markdown` and `summary`.
-consists of) filled by `caveats` (`edges`), `outcome`, `winner`, `course` and `origin`, or by `comparison`,
-pictures in `plots_outcome`, `plots_course`, `plots_space` and `canvas`, `replays` counted, written out by
-`page`, `markdown` and `summary`.
+consists of) filled by `caveats` (`edges`), `outcome`, `winner`, `course` (`front`, `noise`, `pruner`) and `origin`,
+or by `comparison`, pictures in `plots_outcome`, `plots_course`, `plots_front`, `plots_grid`, `plots_space` and
+`canvas`, `replays` counted, written out by `page`, `markdown` and `summary`.
 """
 
 from __future__ import annotations
@@ -37,7 +34,9 @@ __all__ = [
     "verdict_of",
 ]
 
-PICTURES = ("differences", "folds", "learning", "confusion", "residuals", "lr_range", "best_so_far", "coverage")
+PICTURES = (
+    "differences", "folds", "learning", "confusion", "residuals", "lr_range", "best_so_far", "coverage", "front",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,12 @@ def trials_csv(records: Records) -> str:
 
     from lanewise.data.export import safe_csv
 
-    trials = Facts(records).trials
+    facts = Facts(records)
+    trials = facts.trials
     own = ("number", "state", "reason", "value", "epochs", "best_epoch", "control", "audited_from")
     names = list(dict.fromkeys(name for trial in trials for name in trial.config))
     columns = {name: [getattr(trial, name) for trial in trials] for name in own}
+    columns |= {f"size.{name}": [trial.size(name) for trial in trials] for name in facts.objectives}
     columns |= {f"config.{name}": [trial.config.get(name) for trial in trials] for name in names}
     return safe_csv(pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in columns.items()}))
 
@@ -120,11 +121,12 @@ def picture_png(name: str, records: Records) -> bytes | None:
         name: one of `PICTURES`.
         records: at least the part the picture shows, such as `Records(lr_curve=...)`.
     """
-    from lanewise.report import canvas, plots_course, plots_grid, plots_outcome
+    from lanewise.report import canvas, plots_course, plots_front, plots_grid, plots_outcome
 
     if name not in PICTURES:
         raise ValueError(f"no picture {name!r}; there are {', '.join(PICTURES)}")
-    drawing = next(found for part in (plots_outcome, plots_course, plots_grid) if (found := getattr(part, name, None)))
+    parts = (plots_outcome, plots_course, plots_front, plots_grid)
+    drawing = next(found for part in parts if (found := getattr(part, name, None)))
     return canvas.png(drawing, Facts(records))
 
 

@@ -45,6 +45,11 @@ CAPTIONS = {
         search. These scores come from the rows that select, so the best of many looks better than it is.
         Trials beyond the axis stand at its edge.""",
     ),
+    "front": (
+        "Trials by {objectives}, with those on the Pareto front",
+        """Every complete trial by {objectives}. No other trial is at least as good in all of them as one on the front
+        (blue); their numbers are beside them.{line} Trials beyond the axis stand at its edge.""",
+    ),
     "coverage": (
         "Every cell of the grid and what became of it: {counts}",
         """The grid, {counts}. A tile is {tile}; the stronger the blue, the better the score. A cell that failed

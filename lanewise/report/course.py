@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from lanewise.report import noise, plots_course, plots_grid, plots_space
+from lanewise.report import front, noise, plots_course, plots_grid, plots_space
 from lanewise.report.document import Block, Section, Table, Text, section, table
 from lanewise.report.facts import Facts
 from lanewise.report.importance import Importance, importance
@@ -54,6 +54,7 @@ def search(facts: Facts) -> Section | None:
     below = " A line below an axis: not active in that trial." if inactive else ""
     blocks = [
         picture("best_so_far", plots_course.best_so_far, facts),
+        *front.blocks(facts),
         noise.floor(facts),
         _coverage(facts),
         picture("parallel", plots_space.parallel(order), facts, inactive=below),

@@ -123,6 +123,24 @@ class Facts:
         ended = (t for t in self.trials if t.state == "complete" and t.value is not None)
         return [t for t in ended if t.number not in repeats]
 
+    @cached_property
+    def objectives(self) -> list[str]:
+        """Those beside the metric that every trial on the front has a value of."""
+        return [str(name) for name in self.search.get("objectives") or []]
+
+    @cached_property
+    def front(self) -> list[Trial]:
+        """The trials that no other one dominates, best by the metric first; empty where there is one objective."""
+        named = (self.trial(number) for number in self.search.get("front") or [])
+        known = (t for t in named if t is not None and t.value is not None)
+        return [t for t in known if self.objectives and all(t.size(name) is not None for name in self.objectives)]
+
+    @cached_property
+    def prediction_ms(self) -> dict[int, float]:
+        """Trial on the front -> milliseconds of a prediction, where they were measured."""
+        found = mapping(self.search.get("prediction_ms")).items()
+        return {int(n): ms for n, value in found if n.isdigit() and (ms := finite(value)) is not None}
+
     @property
     def noise(self) -> Noise | None:
         """What the seeds of the default said of noise."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lanewise.ledger import size_of
 from lanewise.report.records import plain
 from lanewise.report.wording import finite
 
@@ -34,6 +35,10 @@ class Trial:
     def course(self, key: str) -> list[float | None]:
         """One value per epoch of `train/loss` or `valid/<metric>`; None where it is no number."""
         return [finite(row.get(key)) for row in self.curve]
+
+    def size(self, objective: str) -> float | None:
+        """An objective beside the metric; None where it was not reported."""
+        return finite(size_of(self.curve, objective))
 
 
 @dataclass(frozen=True)

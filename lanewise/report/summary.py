@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 
-from lanewise.report import pruner
+from lanewise.report import front, pruner
 from lanewise.report.course import spent_words, state_counts
 from lanewise.report.edges import edges
 from lanewise.report.facts import Facts
@@ -35,7 +35,7 @@ def summary(facts: Facts) -> str:
     found = verdict(facts)
     lines = [*_wrapped(found.sentence), *(line for aside in found.asides for line in _wrapped(aside))]
     rows = [*_scores(facts), ("registered", found.registration), ("trials", _trials(facts))]
-    rows += [("pruner", pruner.words(facts)), *_next(facts)]
+    rows += [*_front(facts), ("pruner", pruner.words(facts)), *_next(facts)]
     rows += [(cut(label, 14), address) for label, address in facts.links.items()]
     there = [(label, text) for label, text in rows if text]
     if there:
@@ -90,6 +90,10 @@ def _trials(facts: Facts) -> str:
     total = sum(facts.timings.values())
     parts.append(seconds(total) if total else "")
     return "; ".join(p for p in parts if p)
+
+
+def _front(facts: Facts) -> list[tuple[str, str]]:
+    return [("front", front.words(facts).removeprefix("Pareto front: "))] if facts.front else []
 
 
 def _next(facts: Facts) -> list[tuple[str, str]]:

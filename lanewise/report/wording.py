@@ -27,6 +27,7 @@ METRIC_WORDS = {
     "mae": "mean absolute error",
     "r2": "R²",
 }
+OBJECTIVE_WORDS = {"multiply_adds": "multiply-adds per row"}
 CANDIDATE_WORDS = {
     "default": "default",
     "dummy": "dummy",
@@ -45,6 +46,11 @@ def finite(value: Any) -> float | None:
 def metric_words(name: str) -> str:
     """A metric's name as a reader says it."""
     return METRIC_WORDS.get(name, name.replace("_", " "))
+
+
+def objective_words(name: str) -> str:
+    """An objective beside the metric as a reader says it, in the plural."""
+    return OBJECTIVE_WORDS.get(name, name.replace("_", " "))
 
 
 def candidate_words(name: str) -> str:

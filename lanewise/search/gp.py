@@ -49,7 +49,8 @@ class GaussianProcess:
             return self._random.ask(number, history)
         memory = OptunaStudy("minimize")
         for trial in inside:
-            memory.put(trial, self._ranges, losses.get(trial.number))
+            loss = losses.get(trial.number)
+            memory.put(trial, self._ranges, None if loss is None else [loss])
         return memory.draw(self._space, _Sampler(self._ranges.joint, trial_seed(self._seed, number, "gp")))
 
 

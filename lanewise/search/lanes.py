@@ -9,9 +9,11 @@ from dataclasses import replace
 
 from lanewise.checkpoints import Checkpoints
 from lanewise.engine import LaneState
-from lanewise.ledger import Report
+from lanewise.ledger import SIZE, Report
+from lanewise.model_size import model_size
 from lanewise.process_guard import unchanged_process
 from lanewise.search.records import LaneRequest
+from lanewise.space import Config
 from lanewise.trainer import Trainer
 
 
@@ -31,6 +33,8 @@ class SearchLanes:
         self._trainer, self._checkpoints, self._remember = trainer, checkpoints, remember
         self._running: dict[int, str] = {}  # trial -> what it is, in one text
         self._remembered: dict[int, tuple[str, LaneState]] = {}
+        self._sizes: dict[str, dict[str, float]] = {}  # network shape -> what the first report of a trial says of it
+        self._size_of: dict[int, dict[str, float]] = {}  # trial -> the same, until it has been said
 
     @property
     def notes(self) -> list[str]:
@@ -71,14 +75,28 @@ class SearchLanes:
                 slopes=tuple(request.slopes),
                 keep_best=False,  # a search needs scores; the winner is trained again on its folds
             )
+            if not epoch:
+                self._size_of[request.number] = self._size(request.config, lane.shape)
             self._trainer.add(lane, self._find(request, epoch) if epoch else None)
         self._running[request.number] = identity(request)
+
+    def _size(self, config: Config, shape: str) -> dict[str, float]:
+        """The objectives beside the metric; trials of one shape share them."""
+        if shape not in self._sizes:
+            told, data = self._trainer, self._trainer.dataset
+            wanted = told.study.search.objectives
+            found = model_size(told.network, data.layout, told.outputs, config, wanted)
+            self._sizes[shape] = {SIZE + name: count for name, count in found.items()}
+        return self._sizes[shape]
 
     def tick(self) -> Sequence[Report]:
         """One epoch of every lane."""
         with self._guard():
             told = self._trainer.tick()
-        reports = [Report(int(r.key), r.epoch, r.train_loss, r.scores, r.finished, r.failed) for r in told]
+        sizes = {int(r.key): self._size_of.pop(int(r.key), {}) for r in told}
+        reports = [
+            Report(n := int(r.key), r.epoch, r.train_loss, r.scores | sizes[n], r.finished, r.failed) for r in told
+        ]
         for report in reports:
             if report.finished:
                 self._running.pop(report.number, None)
@@ -101,11 +119,12 @@ class SearchLanes:
     def drop(self, number: int) -> None:
         """Empty the trial's lane."""
         self._running.pop(number, None)
+        self._size_of.pop(number, None)
         self._trainer.drop(number)
 
     def restart(self, chunk: int | None) -> None:
         """Forget all lanes, whatever state training was left in; step at most `chunk` at once from now on."""
-        self._running = {}
+        self._running, self._size_of = {}, {}
         self._trainer.restart(chunk)
         if self._checkpoints:
             self._checkpoints.reread()

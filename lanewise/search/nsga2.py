@@ -3,7 +3,8 @@
 Which trials make a generation is read from the history, so an answer does not depend on what was asked before.
 
 Source: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Transactions on
-Evolutionary Computation 6(2); with one objective its ranks are the order of the scores.
+Evolutionary Computation 6(2); with one objective its ranks are the order of the scores, with several the best are
+those that no other dominates, and of equal rank those that stand farthest from their neighbours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from lanewise.pruning import Direction
 from lanewise.search.generations import ended, population_of
+from lanewise.search.objectives import compared
 from lanewise.search.optuna_study import OptunaStudy, Ranges
 from lanewise.search.random import RandomSearch, trial_seed
 from lanewise.search.records import Told
@@ -35,19 +37,21 @@ class NSGA2:
     """
 
     def __init__(self, study: Study, space: Space, direction: Direction) -> None:
-        self._seed, self._direction = study.seed, direction
+        self._seed, self._direction, self._objectives = study.seed, direction, study.search.objectives
         self._space, self._ranges = space, Ranges(space)
         self._population = population_of(study, len(self._ranges.all))
         self._random = RandomSearch(study, space, direction)
 
     def ask(self, number: int, history: Sequence[Told]) -> Config:
         """A child of the last full generation's survivors."""
-        results = [trial for trial in ended(history) if self._ranges.hold(trial.config)]
+        inside = [trial for trial in ended(history) if self._ranges.hold(trial.config)]
+        valued = ((t, compared(t.value, t.rows, self._objectives)) for t in inside)
+        results = [(trial, values) for trial, values in valued if values is not None]
         if not self._ranges.all or len(results) < self._population:
             return self._random.ask(number, history)
-        memory = OptunaStudy(self._direction)
-        for place, trial in enumerate(results):
-            memory.put(trial, self._ranges, trial.value, {GENERATION: place // self._population})
+        memory = OptunaStudy(self._direction, self._objectives)
+        for place, (trial, values) in enumerate(results):
+            memory.put(trial, self._ranges, values, {GENERATION: place // self._population})
         sampler = _Sampler(self._ranges.joint, self._population, trial_seed(self._seed, number, "nsga2"))
         return memory.draw(self._space, sampler)
 

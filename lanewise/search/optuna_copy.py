@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lanewise.errors import TrackingError
 from lanewise.ledger import Reading, TrialRecord
+from lanewise.search.objectives import directions_of, sizes_of
 from lanewise.search.optuna_study import distribution_of, within
 from lanewise.space import Space
 
@@ -28,7 +29,8 @@ _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed
 def write_optuna(reading: Reading, name: str, file: Path) -> int:
     """Write the study into a file, in place of what was there; a dashboard that has it open sees the new one.
 
-    Every trial keeps its number, parameters, value and curve. A trial that has not ended is shown as waiting. A
+    Every trial keeps its number, parameters, value and curve; with several objectives it has all their values, so
+    that Optuna finds the Pareto front. A trial that has not ended is shown as waiting. A
     duplicate has the state and value of its original. The ledger has no time of day: durations are right, and
     every trial seems to end when the copy is made.
 
@@ -43,17 +45,20 @@ def write_optuna(reading: Reading, name: str, file: Path) -> int:
         TrackingError: The file cannot be written.
     """
     search = reading.definition["search"]
+    objectives = search.get("objectives", [])
     # In memory first: the file changes in one transaction, and no half copy is ever seen.
     storage = RDBStorage("sqlite://")
     loud = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study it makes
     try:
-        study = optuna.create_study(storage=storage, study_name=name, direction=search["direction"])
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=directions_of(search["direction"], objectives)
+        )
     finally:
         optuna.logging.set_verbosity(loud)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([search["metric"]])
+        study.set_metric_names([search["metric"], *objectives])
     study.add_trials(_trials(reading))
     connection = storage.engine.raw_connection()
     database = connection.driver_connection
@@ -75,15 +80,18 @@ def write_optuna(reading: Reading, name: str, file: Path) -> int:
 def _trials(reading: Reading) -> list[FrozenTrial]:
     """By number, without gaps: Optuna numbers them by their place."""
     space, now = Space.from_json(reading.definition["space"]), datetime.now()
+    objectives = reading.definition["search"].get("objectives", [])
     ended = {trial.number: trial for trial in reading.trials}
     numbers = range(max([*ended, *reading.running], default=-1) + 1)
     return [
-        _frozen(ended[n], space, now, ended) if n in ended else create_trial(state=TrialState.WAITING)
+        _frozen(ended[n], space, objectives, now, ended) if n in ended else create_trial(state=TrialState.WAITING)
         for n in numbers
     ]
 
 
-def _frozen(trial: TrialRecord, space: Space, now: datetime, ended: dict[int, TrialRecord]) -> FrozenTrial:
+def _frozen(
+    trial: TrialRecord, space: Space, objectives: list[str], now: datetime, ended: dict[int, TrialRecord]
+) -> FrozenTrial:
     original = trial if trial.duplicate_of is None else ended.get(trial.duplicate_of, trial)
     state = _STATES.get(original.state, TrialState.COMPLETE)
     distributions = {}
@@ -97,8 +105,12 @@ def _frozen(trial: TrialRecord, space: Space, now: datetime, ended: dict[int, Tr
     attributes |= {name: value for name, value in more.items() if value is not None}
     if trial.control:
         attributes["control"] = True
+    sizes = sizes_of(original.curve, objectives)  # a duplicate has no curve
+    values = None
+    if state != TrialState.FAIL and trial.value is not None and sizes is not None:
+        values = [trial.value, *sizes]
     frozen = create_trial(
-        state=state, value=None if state == TrialState.FAIL else trial.value,
+        state=state, values=values,
         params={name: trial.config[name] for name in distributions}, distributions=distributions,
         user_attrs=attributes,
     )  # fmt: skip

@@ -6,7 +6,7 @@ Nothing outside this folder knows Optuna.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from lanewise.parameter import Parameter
 from lanewise.pruning import Direction
+from lanewise.search.objectives import compared, directions_of
 from lanewise.search.records import Told
 from lanewise.space import Config, Space
 from lanewise.study import Value
@@ -47,14 +48,22 @@ class Ranges:
 
 
 class OptunaStudy:
-    """An Optuna study in memory; its trials lie in the order in which they were put in."""
+    """An Optuna study in memory; its trials lie in the order in which they were put in.
 
-    def __init__(self, direction: Direction) -> None:
+    Args:
+        direction: Of the metric.
+        objectives: Those beside it.
+    """
+
+    def __init__(self, direction: Direction, objectives: Sequence[str] = ()) -> None:
+        self._objectives = objectives
         self._storage = InMemoryStorage()
         loud = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study it makes
         try:
-            self._study = optuna.create_study(storage=self._storage, direction=direction)
+            self._study = optuna.create_study(
+                storage=self._storage, directions=directions_of(direction, objectives)
+            )
         finally:
             optuna.logging.set_verbosity(loud)
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
@@ -62,13 +71,17 @@ class OptunaStudy:
         self.finished = 0  # complete and pruned ones: what the densities are made of
 
     def put(
-        self, trial: Told, ranges: Ranges, value: float | None, attributes: Mapping[str, Any] | None = None
+        self,
+        trial: Told,
+        ranges: Ranges,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put in a trial as complete with a value of the strategy's own making, or as running without one."""
+        """Put in a trial as complete with values of the strategy's own making, or as running without them."""
         active = ranges.of(trial.config)
         template = create_trial(
-            state=TrialState.RUNNING if value is None else TrialState.COMPLETE,
-            value=value,
+            state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
+            values=values,
             params={name: trial.config[name] for name in active},
             distributions=active,
             system_attrs=dict(attributes or {}),
@@ -80,11 +93,12 @@ class OptunaStudy:
         held = self._ids.get(trial.number)
         if held is None:
             return
-        if trial.state == "pruned" and trial.value is not None:
+        if trial.state == "pruned" and trial.value is not None and not self._objectives:
             # The best score up to the rung, by which it was stopped; TPE reads the last value and its epoch.
             self._storage.set_trial_intermediate_value(held, trial.epochs, trial.value)
-        values = [trial.value] if trial.state == "complete" and trial.value is not None else None
-        self._storage.set_trial_state_values(held, _STATES[trial.state], values)
+        values = compared(trial.value, trial.rows, self._objectives) if trial.state == "complete" else None
+        lacking = trial.state == "complete" and values is None  # then it has no place beside the others
+        self._storage.set_trial_state_values(held, TrialState.FAIL if lacking else _STATES[trial.state], values)
         self.finished += trial.state != "failed"
 
     def draw(self, space: Space, sampler: BaseSampler) -> Config:

@@ -306,7 +306,8 @@ class SearchResult:
     Args:
         metric: The objective, resolved.
         trials: Every trial by number, duplicates included.
-        best: Number of the best complete trial that is no repeat; the first of equal ones.
+        best: Number of the best complete trial that is no repeat; of equal ones the first, with several objectives
+            the smallest.
         epochs_spent: Epochs trained, over all trials; those trained again after a crash count once.
         epochs_full: As in `Progress`.
         seconds: Wall-clock time of searching, over all runs that took part.
@@ -322,6 +323,8 @@ class SearchResult:
         earlier: Trials of earlier studies that the strategy was told before its own.
         chosen: Which strategy `auto` became, and why; None where the study names one.
         pretrained: What was taken of pretrained weights and how they narrowed the space, in sentences.
+        objectives: Those beside the metric, each to be small; a trial has them in its curve (`ledger.size_of`).
+        front: With `objectives`, the numbers of the trials that no other one dominates, best by the metric first.
     """
 
     metric: str
@@ -344,3 +347,5 @@ class SearchResult:
     earlier: int = 0
     chosen: str | None = None
     pretrained: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    front: tuple[int, ...] = ()

@@ -20,6 +20,7 @@ from lanewise.search.audit import audit, is_audited
 from lanewise.search.auto import Auto
 from lanewise.search.budget import Budget, stalled
 from lanewise.search.cells import grid_ledger
+from lanewise.search.objectives import pareto_front
 from lanewise.search.proposals import Proposals
 from lanewise.search.random import trial_seed
 from lanewise.search.records import (
@@ -166,10 +167,12 @@ class _Loop:
         assert best is not None  # else the search has given up
         trials, grid = tuple(trial.record() for trial in self._trials), self._proposals.grid
         repeats = tuple(trial.number for trial in self._trials if trial.proposal.repeat)
+        objectives = self._study.search.objectives
+        front = pareto_front(trials, objectives, self._direction, repeats) if objectives else ()
         return SearchResult(
             metric=self._metric,
             direction=self._direction,
-            best=best.number,
+            best=front[0] if front else best.number,
             trials=trials,
             epochs_spent=self._epochs,
             epochs_full=self._epochs_full(),
@@ -186,6 +189,8 @@ class _Loop:
             noise=self._noise(),
             audit=audit(self._study, self._trials, self._direction),
             earlier=len(self._earlier),
+            objectives=objectives,
+            front=front,
         )
 
     def _best(self, trials: Sequence[Trial]) -> Trial | None:

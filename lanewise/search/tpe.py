@@ -4,7 +4,8 @@ Optuna is driven by ask and tell on a study in memory. That study is a cache of 
 does not depend on what was asked before.
 
 Source: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS; multivariate form:
-Falkner et al. 2018, "BOHB", ICML.
+Falkner et al. 2018, "BOHB", ICML; several objectives: Ozaki et al. 2022, "Multiobjective Tree-Structured Parzen
+Estimator", Journal of Artificial Intelligence Research 73.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class TPE:
         self._seed, self._startup, self._direction = study.seed, study.search.startup, direction
         self._space, self._ranges = space, Ranges(space)
         self._random = RandomSearch(study, space, direction)
+        self._objectives = study.search.objectives
         self._told: list[Told] = []
-        self._memory = OptunaStudy(direction)
+        self._memory = OptunaStudy(direction, self._objectives)
 
     def ask(self, number: int, history: Sequence[Told]) -> Config:
         """Draw from the densities of the good and the bad trials in `history`."""
@@ -54,7 +56,7 @@ class TPE:
         """Bring Optuna's study up to `history`; begin anew where it is not a continuation."""
         before = self._told
         if len(history) < len(before) or not all(map(_continues, before, history)):
-            before, self._memory = [], OptunaStudy(self._direction)
+            before, self._memory = [], OptunaStudy(self._direction, self._objectives)
         for place, trial in enumerate(history):
             known = before[place] if place < len(before) else None
             if known is None and self._ranges.hold(trial.config):

@@ -21,6 +21,7 @@ from typing import IO, Any
 from lanewise.checkpoints import Checkpoints
 from lanewise.data import prepare
 from lanewise.errors import DataError, LanewiseError, StudyError
+from lanewise.prediction_time import prediction_ms
 from lanewise.pretrained import study_network
 from lanewise.process_guard import unchanged_process
 from lanewise.search.guarded import GuardedLanes
@@ -116,7 +117,7 @@ class Worker:
         self._acts: dict[str, Callable[..., Any]] = {
             "saved": self._saved, "add": self._add, "drop": self._lanes.drop, "tick": self._tick,
             "keep": self._lanes.keep, "put_aside": self._put_aside, "forget": self._forget,
-            "notes": lambda: self._trainer.notes, "smoke": self._smoke,
+            "notes": lambda: self._trainer.notes, "smoke": self._smoke, "prediction_ms": self._prediction_ms,
             "ramp": stages.ramp, "folds": stages.folds, "refit": stages.refit,
         }  # fmt: skip
 
@@ -139,6 +140,10 @@ class Worker:
     def _smoke(self, hyper: Mapping[str, Any]) -> int:
         layout, outputs = self._trainer.dataset.layout, self._trainer.dataset.n_outputs
         return smoke(self._trainer.network, layout, outputs, hyper)
+
+    def _prediction_ms(self, hyper: Mapping[str, Any]) -> float:
+        layout, outputs = self._trainer.dataset.layout, self._trainer.dataset.n_outputs
+        return prediction_ms(self._trainer.network, layout, outputs, hyper)
 
     def _put_aside(self, number: int) -> None:
         self._checkpoints.put_aside(*self._inner.remembered(number))

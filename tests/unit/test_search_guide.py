@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from lanewise.data import prepare
+from lanewise.ledger import size_of
 from lanewise.metrics import find_metric
 from lanewise.model import resolve
 from lanewise.search import SearchResult, search
@@ -90,6 +91,17 @@ def test_grid(tmp_path: Path) -> None:
     assert result.grid is not None and {tuple(c.config.get(n) for n in names) for c in result.grid} == by_hand
     assert len(result.trials) == len(by_hand) == 18 and {c.state for c in result.grid} <= {"done", "pruned"}
     assert tuple(result.trials[0].config.get(n) for n in names) == ("adamw", 1e-3, None, 32)
+
+
+def test_several_objectives(tmp_path: Path) -> None:
+    """The front goes from a small network to the best one, and every step of it costs parameters."""
+    result = searched("Several objectives", tmp_path)
+    front = [result.trials[number] for number in result.front]
+    sizes = [size_of(trial.curve, "parameters") or 0.0 for trial in front]
+    scores = [trial.value or 0.0 for trial in front]
+    assert front[0].number == result.best and len(front) >= 3 and sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 2 * sizes[-1] and 0.5 < scores[-1] < scores[0] and scores[0] >= (result.trials[0].value or 0.0)
+    assert {trial.state for trial in result.trials} <= {"complete", "duplicate"}
 
 
 def test_noise_floor(tmp_path: Path) -> None:

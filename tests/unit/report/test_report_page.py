@@ -304,6 +304,10 @@ def test_pictures_as_png(fake: Callable[..., Any], name: str) -> None:
     records = fake(trials=6, task=task).records()
     if name == "coverage":
         records.search["grid"] = [{"config": {"width": w}, "state": "missing"} for w in (16, 32)]
+    if name == "front":
+        for trial in records.search["trials"]:
+            trial["curve"] = [{**trial["curve"][0], "size/parameters": 9.0}] if trial["curve"] else []
+        records.search.update(objectives=["parameters"], front=[records.search["best"]])
     found = picture_png(name, records)
     assert found is not None and found.startswith(base64.b64decode("iVBORw0KGgo="))
     assert picture_png(name, Records()) is None
