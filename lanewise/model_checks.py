@@ -5,7 +5,6 @@ They build it, run random batches through it and through the engine's stack; the
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from lanewise.engine.stack import NotStackableError, Stack
+from lanewise.engine.stack import QUIET, Stack, build_stack
 from lanewise.errors import ModelError
 from lanewise.model import Layout, Network, seed_generators
 from lanewise.process_guard import unchanged_process
@@ -182,10 +181,10 @@ def _only_dropout_draws(case: Case) -> Iterator[CheckItem]:
         seed_generators(seed)
         outputs.append(module(*case.inputs()))
     text = (
-        "two passes differ with every nn.Dropout at p=0: use nn.Dropout modules, "
-        "not F.dropout or other noise, so that each lane draws its own masks"
+        "two passes differ with every nn.Dropout at p=0: its trials will train one after another, each with draws from "
+        "its own seed. Use nn.Dropout modules in place of F.dropout and other noise"
     )
-    yield _verdict(_only_dropout_draws, _same(*outputs), text)
+    yield _verdict(_only_dropout_draws, _same(*outputs), text, "warn")
 
 
 def _rows_apart(case: Case) -> Iterator[CheckItem]:
@@ -228,17 +227,16 @@ def _returns_logits(case: Case) -> Iterator[CheckItem]:
 
 
 def _stacked_pass(
-    modules: list[nn.Module], inputs: list[tuple[torch.Tensor, ...]]
+    stack: Stack, modules: list[nn.Module], inputs: list[tuple[torch.Tensor, ...]]
 ) -> tuple[torch.Tensor, torch.Tensor, set[str]]:
     """Outputs [K, B, C], gradients [K, P] and the operations that vmap runs one lane at a time."""
-    stack = Stack(copy.deepcopy(modules[0]), inputs[0])
     weights = [stack.read(m) for m in modules]
     flat = torch.stack([w.flat for w in weights]).requires_grad_()
     buffers = {n: torch.stack([w.buffers[n] for w in weights]) for n in weights[0].buffers}
     together = [torch.stack(x) for x in zip(*inputs, strict=True)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        outputs, _ = stack.forward(flat, buffers, [], together, training=True)
+        outputs, _ = stack.forward(flat, buffers, QUIET, together, training=True)
         (gradient,) = torch.autograd.grad(outputs.square().sum(), flat)
     found = (re.search(r"batching rule for (\S+?)\.? ", str(w.message)) for w in said)
     return outputs, gradient, {match[1] for match in found if match}
@@ -248,16 +246,11 @@ def _stacks(case: Case) -> Iterator[CheckItem]:
     """Stacked lanes give what one by one gives."""
     modules = [_shaken(case.build(seed), seed).train() for seed in (1, 2)]
     inputs = [case.inputs(seed) for seed in (3, 4)]
-    try:
-        outputs, gradient, slow = _stacked_pass(modules, inputs)
-    except (NotStackableError, RuntimeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        text = (
-            f"vmap refuses it, so its trials will train one after another, slowly: {reason}. "
-            "Avoid .item(), if on tensor values, and writing into tensors made without the inputs"
-        )
-        yield CheckItem(_title(_stacks), "warn", text)
+    stack, refused = build_stack(modules[0], inputs[0])
+    if refused:
+        yield CheckItem(_title(_stacks), "warn", f"its trials will train one after another, slowly; {refused}")
         return
+    outputs, gradient, slow = _stacked_pass(stack, modules, inputs)
     good = True
     for lane, (module, own) in enumerate(zip(modules, inputs, strict=True)):
         alone = module(*own)

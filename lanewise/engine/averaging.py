@@ -64,15 +64,21 @@ def plan_shares(rows: Sequence[Array], device: torch.device) -> list[torch.Tenso
     return [column if row.any() else None for column, row in zip(columns, table, strict=True)]
 
 
-def move(tensors: Mapping[str, torch.Tensor], running: Sequence[str], share: torch.Tensor) -> None:
+def move(
+    tensors: Mapping[str, torch.Tensor], running: Sequence[str], counted: Sequence[str], share: torch.Tensor
+) -> None:
     """Move the averages, in place.
 
     Args:
         tensors: "flat", "mean" [K, P], and buffers "now.NAME" and "mean.NAME", each [K, ...].
         running: Names of the buffers that training changes.
+        counted: Names of those that have no mean (counters): the average takes their present values.
         share: [K, 1].
     """
     tensors[MEAN].lerp_(tensors["flat"], share)
     for name in running:
         now = tensors[f"now.{name}"]
         tensors[f"{MEAN}.{name}"].lerp_(now, share.view(-1, *(1,) * (now.dim() - 1)))
+    for name in counted:
+        now, mean = tensors[f"now.{name}"], tensors[f"{MEAN}.{name}"]
+        mean.copy_(torch.where(share.view(-1, *(1,) * (now.dim() - 1)) > 0, now, mean))

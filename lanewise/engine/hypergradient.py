@@ -29,7 +29,7 @@ from lanewise.engine.mixing import Batch, batch_losses
 from lanewise.engine.optimizers import optimizer_groups, squared_norms
 from lanewise.engine.plan import Plan, Slot, valid_batches, window
 from lanewise.engine.smooth_updates import UPDATES, root
-from lanewise.engine.stack import Stack
+from lanewise.engine.stack import QUIET, Noise, Stack
 from lanewise.engine.state import OPTIMIZER
 from lanewise.lane_metrics import softmax, tree_sum
 from lanewise.training import CLASS_LOSSES
@@ -59,7 +59,8 @@ class Hypergradient:
 
     def __init__(self, names: Sequence[str], stack: Stack, goal: Goal) -> None:
         self.names, self._stack, self._goal = tuple(names), stack, goal
-        self._parts = ("flat", *OPTIMIZER, *(_BUFFER + name for name in stack.running))
+        self.running = tuple(stack.running)
+        self._parts = ("flat", *OPTIMIZER, *(_BUFFER + name for name in self.running))
         self.rows = tuple(f"{name}:{part}" for name in names for part in self._parts)
 
     def start(self, flat: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> State:
@@ -99,7 +100,7 @@ class Hypergradient:
         """
         flat, tangents = rows["flat"], self.gather(rows)
         buffers = {n.removeprefix("now."): t for n, t in rows.items() if n.startswith("now.")}
-        moving = {name: buffers[name] for name in self._stack.running}
+        moving = {name: buffers[name] for name in self.running}
         along = tangents["flat"], {name: tangents[_BUFFER + name] for name in moving}
         parts = []
         for inputs in valid_batches(splits):
@@ -107,7 +108,7 @@ class Hypergradient:
             def outputs(
                 flat: torch.Tensor, moving: State, inputs: list[torch.Tensor] = inputs
             ) -> torch.Tensor:
-                return self._stack.forward(flat, buffers | moving, [], inputs, training=False)[0]
+                return self._stack.forward(flat, buffers | moving, QUIET, inputs, training=False)[0]
 
             out, moved = _with_derivatives(outputs, (flat, moving), along)
             parts.append((out[0], moved))
@@ -175,6 +176,7 @@ class Epoch:
         rows: Mapping[str, torch.Tensor],
     ) -> None:
         self._names, self._stack, self._goal, self._plan, self._rows = owner.names, stack, goal, plan, rows
+        self._running = owner.running
         self._tangents = owner.gather(rows)
         like = rows["flat"]
         configs = [slot.lane.config for slot in slots]
@@ -196,7 +198,7 @@ class Epoch:
         step: int,
         state: State,
         buffers: Mapping[str, torch.Tensor],
-        masks: Sequence[torch.Tensor],
+        noise: Noise,
         batch: Batch,
     ) -> None:
         """Move the tangents over a step of training; to be called before the lanes take it.
@@ -205,23 +207,23 @@ class Epoch:
             step: Of the epoch, from 0.
             state: "flat", "first", "second" [K, P] before the step.
             buffers: The network's buffers before the step, each [K, ...].
-            masks: Dropout masks of the step.
+            noise: What the lanes draw in the step.
             batch: Rows of the step.
         """
 
         def taken(state: State, hyper: State) -> State:
-            own = {**buffers, **{name: state[_BUFFER + name] for name in self._stack.running}}
+            own = {**buffers, **{name: state[_BUFFER + name] for name in self._running}}
 
             def loss(flat: torch.Tensor) -> tuple[torch.Tensor, State]:
-                out, fresh = self._stack.forward(flat, own, masks, batch.inputs, training=True)
+                out, fresh = self._stack.forward(flat, own, noise, batch.inputs, training=True)
                 terms = replace(self._plan.terms, smoothing=hyper["label_smoothing"].squeeze(1))
                 losses = partial(lane_losses, self._goal.loss, terms=terms)
                 return batch_losses(losses, out, batch).sum(), fresh
 
             g, fresh = grad(loss, has_aux=True)(state["flat"])
-            return self._update(step, state, g, hyper) | {_BUFFER + n: v for n, v in fresh.items()}
+            return self._update(step, state, g, hyper) | {_BUFFER + n: fresh.get(n, own[n]) for n in self._running}
 
-        before = {**state, **{_BUFFER + name: buffers[name] for name in self._stack.running}}
+        before = {**state, **{_BUFFER + name: buffers[name] for name in self._running}}
         _, self._tangents = _with_derivatives(taken, (before, self._hyper), (self._tangents, self._unit))
         for part, values in self._tangents.items():
             for name, value in zip(self._names, values, strict=True):
@@ -257,4 +259,5 @@ def _with_derivatives(function: Callable[..., Any], at: tuple[Any, ...], along: 
     # Copies, not slices of the pool's rows: with a slice that does not begin where its memory does the last bits
     # of the derivatives are others (torch 2.13 on a CPU), so a lane's would depend on its place.
     at = tree_map(torch.clone, at)
-    return vmap(lambda *directions: jvp(function, at, directions))(*along)
+    # What a network draws by itself is the same in every direction.
+    return vmap(lambda *directions: jvp(function, at, directions), randomness="same")(*along)

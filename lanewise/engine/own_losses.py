@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch.func import vmap
 
+from lanewise.engine.refusals import why
+
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -30,9 +32,8 @@ class OwnLosses:
             two = torch.stack([outputs, outputs]).requires_grad_()
             torch.autograd.backward(self._mapped(two, torch.stack([target, target])).sum())
         except Exception as error:  # noqa: BLE001 - vmap refuses in many ways; the function alone was tried
-            said = (str(error).strip() or repr(error)).splitlines()[0]
             name = getattr(function, "__name__", type(function).__name__)
-            self.note = f"{name}: the loss runs one lane after another, vmap says: {said}"
+            self.note = f"{name}: the loss runs one lane after another, {why(error)}"
             self._mapped = self._one_by_one
 
     def __call__(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One epoch of some lanes, known before it starts: their state, batches, coefficients and dropout masks.
+"""One epoch of some lanes, known before it starts: their state, batches and coefficients.
 
 Used by pool, tick by tick. Trains nothing.
 """
@@ -19,13 +19,12 @@ from lanewise.engine.losses import Terms, balanced_weights, l1_penalties
 from lanewise.engine.mixing import Batch, Mixing, mixes
 from lanewise.engine.optimizers import FAMILIES
 from lanewise.engine.pixels import Rows, join
-from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
+from lanewise.engine.randomness import epoch_order
 from lanewise.engine.schedules import Plateau, factors
-from lanewise.engine.stack import Stack, Weights
+from lanewise.engine.stack import Weights
 from lanewise.engine.state import OPTIMIZER, LaneState
 from lanewise.training import CLASS_LOSSES
 
-_MASK_BYTES = 2**22  # of dropout draws held at once for one lane
 _EVAL_ROWS = 1024  # rows of one evaluation batch, bounds its memory
 _EVAL_NUMBERS = 2**18  # of one evaluation batch of one lane that is no table: behind them are many more
 _TOKEN_NUMBERS = 64  # what a token counts for: it becomes a vector
@@ -134,44 +133,6 @@ class Plan:
         if self._augmentation is not None:
             inputs[0] = self._augmentation.at(step, inputs[0])
         return Batch(inputs, target) if self._mixing is None else self._mixing.at(step, inputs, target)
-
-
-class Masks:
-    """Scaled dropout masks per step, from each lane's own stream; none where no lane drops anything."""
-
-    def __init__(self, slots: list[Slot], stack: Stack, steps: int, device: torch.device) -> None:
-        self._stack, self._steps, self._device = stack, steps, device
-        rates = np.array([s.rates for s in slots], dtype=np.float64).reshape(len(slots), -1)
-        self._on = rates.size > 0 and bool((rates > 0).any())
-        if not self._on:
-            return
-        self._lanes = [MaskStream(s.lane.seed, s.epoch) if max(s.rates) > 0 else None for s in slots]
-        calls = rates[:, [owner for owner, _ in stack.mask_shapes]]  # [K, calls]
-        thresholds = [[min(keep_threshold(r), 2**15 - 1) for r in row] for row in calls]
-        self._thresholds = torch.tensor(thresholds, dtype=torch.int16, device=device)
-        scales = np.where(calls < 1, 1 / np.maximum(1 - calls, 1e-9), 0.0)
-        self._scales = torch.from_numpy(scales.astype(np.float32)).to(device)
-        self._width = sum(stack.mask_sizes)
-        self._block = max(1, min(steps, _MASK_BYTES // (2 * self._width)))
-        self._bits = torch.empty(0)
-
-    def at(self, step: int) -> list[torch.Tensor]:
-        """One mask [K, *shape] per dropout call: 0, or 1 / (1 - rate)."""
-        if not self._on:
-            return []
-        within = step % self._block
-        if within == 0:
-            size = min(self._block, self._steps - step)
-            full = torch.full((size, self._width), 2**15 - 1, dtype=torch.int16)
-            drawn = [full if lane is None else lane.draw(size, self._width) for lane in self._lanes]
-            self._bits = torch.stack(drawn, dim=1).to(self._device)  # [S, K, width]
-        masks = []
-        parts = torch.split(self._bits[within], self._stack.mask_sizes, dim=1)
-        for call, (bits, (_, shape)) in enumerate(zip(parts, self._stack.mask_shapes, strict=True)):
-            kept = bits[:, : math.prod(shape)] >= self._thresholds[:, call : call + 1]
-            scaled = kept.to(torch.float32).mul_(self._scales[:, call : call + 1])
-            masks.append(scaled.view(-1, *shape))
-        return masks
 
 
 def valid_batches(splits: Sequence[SplitTensors]) -> Iterator[list[torch.Tensor]]:

@@ -19,14 +19,15 @@ import torch
 
 from lanewise.engine.averaging import MEAN, averages, move
 from lanewise.engine.clock import ChunkClock
+from lanewise.engine.draws import evaluation, masks_of
 from lanewise.engine.hypergradient import Hypergradient
 from lanewise.engine.lane import Goal, Lane, LaneResult, Report, SplitTensors
 from lanewise.engine.losses import lane_losses, with_l1
 from lanewise.engine.mixing import batch_losses
 from lanewise.engine.optimizers import FAMILIES, clip_rows, optimizer_groups
 from lanewise.engine.own_losses import OwnLosses
-from lanewise.engine.plan import Masks, Plan, Slot, valid_batches, window
-from lanewise.engine.stack import NotStackableError, Stack
+from lanewise.engine.plan import Plan, Slot, valid_batches, window
+from lanewise.engine.stack import Stack, build_stack
 from lanewise.engine.state import OPTIMIZER, LaneState
 from lanewise.engine.transfer import factors_of, slow_down, trained_part
 from lanewise.fault_points import fault
@@ -72,22 +73,10 @@ class LanePool:
 
     def _make_stack(self, first: Lane, sample: tuple[torch.Tensor, ...]) -> Stack:
         """The stacked form, or one after another where vmap refuses this network (said in `notes`)."""
-        try:
-            stack = Stack(first.module, sample)
-            weights = stack.read(first.module)
-            flat = weights.flat.unsqueeze(0).requires_grad_()
-            buffers = {n: b.unsqueeze(0) for n, b in weights.buffers.items()}
-            out, _ = stack.forward(flat, buffers, [], [x.unsqueeze(0) for x in sample], training=True)
-            torch.autograd.backward(out.float().square().mean())
-            return stack
-        except NotStackableError:
-            raise
-        except Exception as error:  # noqa: BLE001 - vmap refuses in many ways; the module alone was smoke-tested
-            said = (str(error).strip() or repr(error)).splitlines()[0]
-            self.notes.append(
-                f"{type(first.module).__name__}: lanes run one after another, vmap says: {said}"
-            )
-            return Stack(first.module, sample, stacked=False)
+        stack, refused = build_stack(first.module, sample)
+        if refused:
+            self.notes.append(f"{type(first.module).__name__}: lanes run one after another, {refused}")
+        return stack
 
     def _make_loss(self, rows: int, target: torch.Tensor) -> OwnLosses | None:
         """The user's loss over lanes, where the goal has one; why it does not run stacked is said in `notes`."""
@@ -239,7 +228,7 @@ class LanePool:
         p, state = tensors["flat"], {n: tensors[n] for n in OPTIMIZER}
         buffers = {n.removeprefix("now."): t for n, t in tensors.items() if n.startswith("now.")}
         plan = Plan(slots, self._splits, self._goal, self.batch, self._device)
-        masks = Masks(slots, self._stack, plan.steps, self._device)
+        drawn = masks_of(slots, self._stack, plan.steps, self._device)
         groups = optimizer_groups([s.lane.config["optimizer"] for s in slots])
         hyper = self._tangents.epoch(slots, plan, tensors)
         scale = factors_of([(s.lane, s.epoch) for s in slots], self._stack, self._device)
@@ -247,12 +236,12 @@ class LanePool:
         found = []
         for step in range(plan.steps):
             batch = plan.batch_at(step)
-            dropped = masks.at(step)
+            noise = drawn.at(step)
             if hyper is not None:
-                hyper.move(step, {"flat": p, **state}, buffers, dropped, batch)
+                hyper.move(step, {"flat": p, **state}, buffers, noise, batch)
             flat = p.detach().requires_grad_()
             with self._autocast():
-                out, fresh = self._stack.forward(flat, buffers, dropped, batch.inputs, training=True)
+                out, fresh = self._stack.forward(flat, buffers, noise, batch.inputs, training=True)
             loss = batch_losses(losses, out.float(), batch)
             (g,) = torch.autograd.grad(loss.sum(), flat)
             if plan.l1 is not None:
@@ -268,7 +257,7 @@ class LanePool:
             for name, value in fresh.items():
                 buffers[name].copy_(value.detach())
             if plan.averages and (share := plan.averages[step]) is not None:
-                move(tensors, self._stack.running, share)
+                move(tensors, self._stack.running, self._stack.counted, share)
             found.append(loss.detach())
         return torch.stack(found).cpu().numpy()
 
@@ -291,9 +280,10 @@ class LanePool:
         splits = [self._splits[s.lane.split] for s in slots]
         longest = max(len(s.valid_target) for s in splits)
         parts = []
-        for inputs in valid_batches(splits):
+        for number, inputs in enumerate(valid_batches(splits)):
+            noise = evaluation(slots, self._stack, number)
             with self._autocast():
-                out, _ = self._stack.forward(flat, buffers, [], inputs, training=False)
+                out, _ = self._stack.forward(flat, buffers, noise, inputs, training=False)
             parts.append(out.float())
         return torch.cat(parts, dim=1)[:, :longest]
 

@@ -19,18 +19,32 @@ from torch.optim.swa_utils import AveragedModel
 
 from lanewise.engine.lane import Goal, Lane, SplitTensors
 from lanewise.engine.losses import balanced_weights
-from lanewise.engine.randomness import MaskStream, epoch_order, keep_threshold
+from lanewise.engine.randomness import (
+    MaskStream,
+    drawing_from,
+    epoch_order,
+    keep_threshold,
+    own_seed,
+    seed_generators_of,
+)
 from lanewise.engine.reference_inputs import SlowInputs
 from lanewise.engine.schedules import Plateau, factors
 from lanewise.training import CLASS_LOSSES
 
+_CHANNELWISE: Mapping[Any, bool] = {
+    nn.Dropout.forward: False,
+    nn.Dropout1d.forward: True,
+    nn.Dropout2d.forward: True,
+    nn.Dropout3d.forward: True,
+}
 
-class _DrawnDropout(nn.Module):
+
+class _DrawnDropout(nn.Dropout):
     """nn.Dropout, or that of whole channels, whose decisions come from the lane's stream, in the order of the calls."""
 
-    def __init__(self, rate: float, channelwise: bool, streams: list[MaskStream]) -> None:
-        super().__init__()
-        self._rate, self._channelwise, self._streams = rate, channelwise, streams
+    def __init__(self, original: Any, channelwise: bool, streams: list[MaskStream]) -> None:
+        super().__init__(original.p, original.inplace)
+        self._channelwise, self._streams = channelwise, streams
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or not self._streams:
@@ -38,7 +52,8 @@ class _DrawnDropout(nn.Module):
         shape = x.shape[:2] + (1,) * (x.dim() - 2) if self._channelwise else x.shape
         drawn = math.prod(shape)
         bits = self._streams[0].draw(1, -(-drawn // 4) * 4)[0, :drawn].view(shape)
-        return x * (bits >= keep_threshold(self._rate)) / (1 - self._rate)
+        dropped = x * (bits >= keep_threshold(self.p)) / (1 - self.p)
+        return x.copy_(dropped) if self.inplace else dropped
 
 
 def _optimizer(lane: Lane, module: nn.Module) -> torch.optim.Optimizer:
@@ -124,12 +139,19 @@ class _Average:
             shown = copy.deepcopy(self._module)
             with torch.no_grad():
                 for name, tensor in shown.state_dict().items():
+                    if not tensor.is_floating_point():  # a counter has no mean
+                        tensor.copy_(self._module.state_dict()[name])
+                        continue
                     mean = sum(w * own[name] for w, own in zip(weights.tolist(), self._seen, strict=True))
                     tensor.copy_(mean / weights.sum())
             return shown
         if kind == "swa" and epoch >= self._epochs - max(1, round(self._config["swa_share"] * self._epochs)):
             self._swa.update_parameters(self._module)
-            return self._swa.module
+            shown = copy.deepcopy(self._swa.module)
+            for name, tensor in shown.state_dict().items():
+                if not tensor.is_floating_point():
+                    tensor.copy_(self._module.state_dict()[name])
+            return shown
         return self._module
 
 
@@ -141,11 +163,11 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
     """
     streams: list[MaskStream] = []
     module = copy.deepcopy(lane.module)
-    for owner in list(module.modules()):
-        for name, child in list(owner.named_children()):
-            if isinstance(child, (nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
-                channelwise = not isinstance(child, nn.Dropout)
-                setattr(owner, name, _DrawnDropout(child.p, channelwise, streams))
+    for owner in module.modules():
+        for name, child in owner._modules.items():  # also a layer that has several names
+            channelwise = None if child is None else _CHANNELWISE.get(type(child).forward)
+            if channelwise is not None:
+                owner._modules[name] = _DrawnDropout(child, channelwise, streams)
     optimizer = _optimizer(lane, module)
     rows = len(split.train_target)
     batch = min(lane.batch, rows)
@@ -174,17 +196,26 @@ def train(lane: Lane, split: SplitTensors, goal: Goal) -> tuple[list[dict[str, f
             index = torch.from_numpy(order[step])
             optimizer.zero_grad()
             inputs, parts = drawn.batch(step, [x[index] for x in split.train], split.train_target[index])
-            out = module(*inputs)
+            seed = own_seed(lane.seed, epoch, step)
+            seed_generators_of(module, seed)
+            with drawing_from(seed, torch.device("cpu")):
+                out = module(*inputs)
             loss = sum((w * _loss(goal, lane, split, out, y) for w, y in parts), torch.tensor(0.0))
             torch.autograd.backward(loss + _penalty(module, lane.config) if lane.config["l1"] else loss)
+            for p in module.parameters():  # what a step does not reach has the gradient 0, not none
+                if p.requires_grad and p.grad is None:
+                    p.grad = torch.zeros_like(p)
             if clip:
                 _clip(optimizer, clip)
             optimizer.step()
             average.after_step()
             losses.append(loss.item())
         shown = average.after_epoch(epoch).eval()
-        with torch.no_grad():
-            out = shown(*(x[:] for x in split.valid)).unsqueeze(0)
+        seen = copy.deepcopy(shown)  # what evaluation does to buffers is not kept
+        seed = own_seed(lane.seed, "evaluation", 0)
+        seed_generators_of(seen, seed)
+        with torch.no_grad(), drawing_from(seed, torch.device("cpu")):
+            out = seen(*(x[:] for x in split.valid)).unsqueeze(0)
         n, scale = torch.tensor([len(split.valid_target)]), torch.tensor([split.scale])
         found = goal.score(out, split.valid_target.unsqueeze(0), n, scale)
         scores = {name: float(values[0]) for name, values in found.items()}

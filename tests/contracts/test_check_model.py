@@ -180,14 +180,21 @@ def test_one_fault_gives_one_line(cls: type[nn.Module], check: str, remedy: str)
 @pytest.mark.parametrize(
     ("cls", "check"),
     [
-        (FunctionalDropout, "Nothing is random in training but nn.Dropout modules"),
-        (Noise, "Nothing is random in training but nn.Dropout modules"),
         (HiddenTensor, "All that is random at the start is in parameters and buffers"),
         (Clock, "The same seed builds the same module"),
     ],
 )
 def test_faults_that_touch_several_checks_are_named(cls: type[nn.Module], check: str) -> None:
     assert any(line.startswith(check) for line in found(check_model(cls), "fail"))
+
+
+@pytest.mark.parametrize("cls", [FunctionalDropout, Noise])
+def test_draws_of_its_own_are_a_warning_and_run_one_after_another(cls: type[nn.Module]) -> None:
+    report = check_model(cls)
+    assert report.ok, str(report)
+    random_draws, stacking = found(report, "warn")
+    assert random_draws.startswith("Nothing is random in training but nn.Dropout modules: two passes differ")
+    assert "one after another, slowly; vmap says: " in stacking and "draw with nn.Dropout modules only" in stacking
 
 
 class Softmax(Good):
@@ -230,7 +237,7 @@ class NumbersOnly(nn.Module):
     ("cls", "check", "remedy"),
     [
         (Softmax, "The outputs are logits", "remove the softmax"),
-        (Item, "Stacked lanes give", "vmap refuses it, so its trials will train one after another"),
+        (Item, "Stacked lanes give", "its trials will train one after another, slowly; vmap says: "),
         (Slow, "Every operation has a form for lanes", "aten::renorm runs one lane at a time"),
         (OwnSeed, "another seed builds another module", "remove manual_seed"),
         (Modest, "Every dropout rate", "add dropout if it sets only nn.Dropout rates"),
