@@ -27,7 +27,7 @@ from lanewise.calibration import Calibration, FoldOutputs, calibrate
 from lanewise.errors import SearchError
 from lanewise.intervals import Interval
 from lanewise.judge import CAVEATS, Candidate, Contender, Evaluation, judge, median_epoch
-from lanewise.metrics import METRICS, Metric, find_metric, metrics_for, probabilities, undefined
+from lanewise.metrics import Metric, find_metric, metric_named, metrics_for, probabilities, undefined
 
 if TYPE_CHECKING:
     from lanewise.data import Arrays, Dataset, Split
@@ -115,8 +115,8 @@ def fold_seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence((seed, fold)).generate_state(1, np.uint32)[0])
 
 
-def fold_scores(task: str, target: Array, prediction: Array) -> Scores:
-    """Every metric of the task on one set of predictions.
+def fold_scores(task: str, target: Array, prediction: Array, objective: str = "") -> Scores:
+    """Every metric of the task on one set of predictions, and the objective where it is the user's own.
 
     Args:
         task: "binary", "multiclass" or "regression".
@@ -126,7 +126,7 @@ def fold_scores(task: str, target: Array, prediction: Array) -> Scores:
     Returns:
         The value per metric; None where it is undefined or not finite.
     """
-    return {name: _finite(METRICS[name].full(target, prediction)) for name in metrics_for(task)}
+    return {name: _finite(metric_named(name).full(target, prediction)) for name in metrics_for(task, objective)}
 
 
 def network_prediction(task: str, outputs: Array, mean: float, std: float) -> npt.NDArray[np.float64]:
@@ -226,7 +226,7 @@ def _candidates(
         target, scale = dataset.target[split.valid], dataset.target_scale(split.train)
         for i, contender in enumerate(contenders):
             outputs = results[i * len(splits) + j][0]
-            scores[contender.name].append(_network_scores(dataset.task, target, outputs, scale))
+            scores[contender.name].append(_network_scores(dataset, target, outputs, scale))
         if not names:
             continue
         arrays = dataset.targets(split) if names == ("dummy",) else dataset.arrays(split)
@@ -247,11 +247,13 @@ def _columns(rows: Sequence[Scores]) -> dict[str, list[float | None]]:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def _network_scores(task: str, target: Array, outputs: Array | None, scale: tuple[float, float]) -> Scores:
+def _network_scores(
+    dataset: Dataset, target: Array, outputs: Array | None, scale: tuple[float, float]
+) -> Scores:
     if outputs is None:
-        return dict.fromkeys(metrics_for(task))
-    prediction = network_prediction(task, outputs, *scale)
-    return fold_scores(task, target, prediction)
+        return dict.fromkeys(metrics_for(dataset.task, dataset.metric))
+    prediction = network_prediction(dataset.task, outputs, *scale)
+    return fold_scores(dataset.task, target, prediction, dataset.metric)
 
 
 def _baseline_scores(
@@ -263,8 +265,8 @@ def _baseline_scores(
     except ValueError as error:  # scikit-learn refuses odd tables so; a baseline must not end a study
         told = f"The baseline {name} could not be fitted: {error}"
         warnings += [told] if told not in warnings else []
-        return dict.fromkeys(metrics_for(dataset.task))
-    return fold_scores(dataset.task, target, prediction)
+        return dict.fromkeys(metrics_for(dataset.task, dataset.metric))
+    return fold_scores(dataset.task, target, prediction, dataset.metric)
 
 
 def _counted_folds(

@@ -41,7 +41,8 @@ class Metric:
         needs: "label", "probability" or "value".
         full: (target [N], prediction) -> float. The prediction is probabilities [N, C]; for a "label"
             metric also codes [N] (two classes unless a code above 1 occurs); values [N] for regression.
-        lane: (outputs [K, N, C], target [K, N], n [K], scale [K] or None) -> float64 [K].
+        lane: (outputs [K, N, C], target [K, N], n [K], scale [K] or None) -> float64 [K]; a user's
+            own has none: it is called lane after lane.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Metric:
     direction: Direction
     needs: Needs
     full: Callable[[Array, Array], float]
-    lane: Callable[..., Tensor]
+    lane: Callable[..., Tensor] | None = None
 
     def better(self, one: float, other: float) -> bool:
         """Whether `one` is strictly better than `other`."""
@@ -230,9 +231,18 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def metrics_for(task: str) -> tuple[str, ...]:
-    """Names of the metrics that fit a task ("binary", "multiclass" or "regression")."""
-    return tuple(name for name, metric in METRICS.items() if task in metric.tasks)
+OWN: dict[str, Metric] = {}  # metrics users wrote, by import path; own_metric.py puts them in
+
+
+def metrics_for(task: str, objective: str = "") -> tuple[str, ...]:
+    """Names of the metrics that fit a task ("binary", "multiclass" or "regression"), an objective of one's own last."""
+    fitting = tuple(name for name, metric in METRICS.items() if task in metric.tasks)
+    return (*fitting, objective) if objective in OWN else fitting
+
+
+def metric_named(name: str) -> Metric:
+    """A metric by its name, a user's own that is in use too."""
+    return METRICS[name] if name in METRICS else OWN[name]
 
 
 def find_metric(name: str, task: str) -> Metric:
@@ -242,8 +252,8 @@ def find_metric(name: str, task: str) -> Metric:
         StudyError: no metric of that name, or it does not fit the task.
     """
     fitting = metrics_for(task)
-    if name in fitting:
-        return METRICS[name]
+    if name in fitting or name in OWN:
+        return metric_named(name)
     near = nearest(name, fitting)
     raise StudyError(
         f"the metric {name!r} does not fit a {task} task" if name in METRICS else f"no metric {name!r}",
@@ -283,6 +293,12 @@ def resampled_scores(
     Returns:
         float64 [B] per name; nan where a resample leaves the metric undefined.
     """
+    own = {
+        name: np.array([OWN[name].full(np.asarray(target)[rows], np.asarray(prediction)[rows]) for rows in rows_BN])
+        for name in names
+        if name in OWN
+    }
+    asked, names = names, [name for name in names if name not in own]
     shaped = np.array(prediction, dtype=np.float64).reshape(len(target), -1)
     probable = METRICS[names[0]].needs != "value"
     outputs = torch.from_numpy(np.log(np.maximum(shaped, SMALLEST)) if probable else shaped)
@@ -300,4 +316,5 @@ def resampled_scores(
         parts.append(lane_scores(rest, outputs[rows], wanted[rows], n))
         if chosen:
             parts[-1] |= lane_scores(chosen, decided[rows], wanted[rows], n)
-    return {name: torch.cat([part[name] for part in parts]).numpy() for name in names}
+    found = {name: torch.cat([part[name] for part in parts]).numpy() for name in names} | own
+    return {name: found[name] for name in asked}

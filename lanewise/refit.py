@@ -234,7 +234,7 @@ def _intervals(
     seed: int,
 ) -> tuple[dict[str, Interval], dict[str, Interval], Interval]:
     """Every metric's interval for both predictions, and the objective's difference, on the same draws."""
-    names = metrics_for(models[0].task)
+    names = metrics_for(models[0].task, metric)
     ours, theirs = predictions
     own_labels, other_labels = (
         None if model.task == "regression" else model.labels(found)

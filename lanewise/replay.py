@@ -21,11 +21,14 @@ INGREDIENTS = {
     "split": "lanewise.split",
     "code": "lanewise.code",
     "network": "lanewise.network",
+    "functions": "lanewise.functions",  # losses and metrics of the user's own
     "pretrained": "lanewise.pretrained",
     "libraries": "lanewise.libraries",  # JSON: name -> version; each is an ingredient of its own
     "threads": "lanewise.threads",
     "device": "lanewise.device",
 }
+
+NO_FUNCTIONS = "none of the user's own"
 
 Answer = Literal["EXACT", "WITHIN TOLERANCE", "DIFFERENT"]
 _EPOCH = re.compile(r"\bat epoch (\d+)")
@@ -155,7 +158,8 @@ def changes(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[C
     unknown: list[str] = []
     for name, tag in INGREDIENTS.items():
         if tag not in recorded:
-            unknown.append(name)
+            if now.get(tag) != NO_FUNCTIONS:  # records of old do not name what they did not use
+                unknown.append(name)
         elif name == "libraries":
             old, new = _versions(recorded[tag]), _versions(now[tag])
             changed += [

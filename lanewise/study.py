@@ -217,7 +217,12 @@ class Study(Section):
     @model_validator(mode="after")
     def _metric_fits_task(self) -> Study:
         task, metric = self.data.task, self.search.metric
-        if task == "auto" or metric == "auto" or (metric in VALUE_METRICS) == (task == "regression"):
+        if self.search.metric_direction and ":" not in metric:
+            raise wrong(
+                f"the direction of {metric} is known", "`metric_direction` is for a metric of your own",
+                "remove `metric_direction`", "search",
+            )  # fmt: skip
+        if task == "auto" or metric == "auto" or ":" in metric or (metric in VALUE_METRICS) == (task == "regression"):
             return self
         legal = VALUE_METRICS if task == "regression" else CLASS_METRICS
         raise wrong(

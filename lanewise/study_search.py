@@ -41,8 +41,8 @@ def _strategy(value: str) -> str:
 
 
 def _metric(value: str) -> str:
-    if value != "auto" and value not in METRIC_NAMES:
-        raise PydanticCustomError("name", "unknown metric", {"known": ("auto", *METRIC_NAMES)})
+    if value != "auto" and value not in METRIC_NAMES and ":" not in value:
+        raise PydanticCustomError("name", "unknown metric", {"known": ("auto", *METRIC_NAMES, "pkg.module:function")})
     return value
 
 
@@ -56,10 +56,15 @@ class Search(Section):
         examples=["tpe", "gp", "mypackage.strategies:Mine"],
     )  # fmt: skip
     metric: Annotated[str, AfterValidator(_metric)] = Field(
-        default="auto", json_schema_extra={"enum": ["auto", *METRIC_NAMES]},
+        default="auto", json_schema_extra={"anyOf": [{"enum": ["auto", *METRIC_NAMES]}, {"pattern": ":"}]},
         description="The objective, on validation rows; auto: rmse for numbers, accuracy for classes, with a "
-        "rare class roc_auc (of two) or balanced_accuracy.",
+        "rare class roc_auc (of two) or balanced_accuracy; `pkg.module:function` for a metric of your own.",
+        examples=["auto", "roc_auc", "my_metrics:cost"],
     )  # fmt: skip
+    metric_direction: Literal["maximize", "minimize"] | None = Field(
+        default=None,
+        description="Which is better, for a metric of your own; empty: the function's attribute `direction`.",
+    )
     objectives: tuple[Literal["parameters", "multiply_adds"], ...] = Field(
         default=(),
         description="Objectives beside the metric, each to be small: `parameters`, the trainable ones; `multiply_adds` "

@@ -20,8 +20,9 @@ from lanewise.engine import Engine, Goal, Lane, LaneResult, LaneState, PixelRows
 from lanewise.engine.randomness import stream_seed
 from lanewise.errors import SearchError
 from lanewise.lane_metrics import lane_scores
-from lanewise.metrics import find_metric
+from lanewise.metrics import METRICS, find_metric, probabilities
 from lanewise.own_loss import load_loss
+from lanewise.own_metric import use_own_metric
 from lanewise.pretrained import Pretrained, Taken
 from lanewise.study import Study, training_defaults
 from lanewise.training_checks import check_training
@@ -114,8 +115,8 @@ class Trainer:
         ticked: Called after every tick, for who waits for a sign of life.
 
     Raises:
-        StudyError: The study's loss, augmentation or mixing does not fit the data.
-        ModelError: A loss the user wrote cannot be used, or pretrained weights do not fit the network.
+        StudyError: The study's loss, augmentation, mixing or metric does not fit the data.
+        ModelError: A loss or a metric the user wrote cannot be used, or pretrained weights do not fit the network.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Trainer:
         ticked: Callable[[], None] | None = None,
     ) -> None:
         check_training(study, dataset, network.inputs)
+        self._own_metric = use_own_metric(study, dataset)
         prepare_torch(study)
         self._ticked = ticked
         self.study, self.network, self.dataset = study, network, dataset
@@ -161,15 +163,17 @@ class Trainer:
             metric, names = find_metric(self.dataset.metric, self.dataset.task), self.metrics
 
             def score(
-                outputs: torch.Tensor, target: torch.Tensor, n: torch.Tensor, scale: torch.Tensor
+                outputs: torch.Tensor, target: torch.Tensor, n_K: torch.Tensor, scale: torch.Tensor
             ) -> Mapping[str, torch.Tensor]:
-                found = lane_scores(names, outputs, target, n, scale)
+                found = lane_scores([n for n in names if n in METRICS], outputs, target, n_K, scale)
                 return {f"valid/{name}": values for name, values in found.items()}
 
             tie = None if self.dataset.task == "regression" else "valid/log_loss"
             goal = Goal(
                 loss, score, f"valid/{metric.name}", metric.direction == "maximize", self.outputs, tie
             )
+            if self._own_metric is not None:
+                goal = replace(goal, further=self._own_score)
             if ":" in loss:  # the user's own
                 goal = replace(goal, own=load_loss(loss, [self.study.base_dir]))
             self._engines[loss] = Engine(
@@ -181,6 +185,16 @@ class Trainer:
                 chunk=self._chunk,
             )
         return self._engines[loss]
+
+    def _own_score(self, index: int, outputs: torch.Tensor) -> dict[str, float]:
+        """The user's metric on one lane's outputs [N, C], targets and values in the target's unit."""
+        assert self._own_metric is not None
+        split = self.splits[index]
+        mean, deviation = self.dataset.target_scale(split.train)
+        given = outputs.numpy().astype(np.float64)
+        prediction = given[:, 0] * deviation + mean if self.dataset.task == "regression" else probabilities(given)
+        value = self._own_metric.score(self.dataset.target[split.valid], prediction)
+        return {f"valid/{self.dataset.metric}": value}
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration with every training hyperparameter in it, inactive ones at their defaults."""

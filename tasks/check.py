@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lanewise.data import prepare
+from lanewise.own_metric import use_own_metric
 from lanewise.pretrained import Pretrained, study_network
 from lanewise.search import choose, strategy_of
 from lanewise.smoke import smoke
@@ -53,6 +54,7 @@ def _parts(study: Study, elsewhere: Study) -> Iterator[str]:
         f"objective {dataset.metric} ({dataset.metric_reason})"
     )
     check_training(study, dataset, network.inputs)
+    use_own_metric(study, dataset)
     if weights := Pretrained.of(study, network, dataset):
         for text in weights.words():
             yield f"note     {text}"

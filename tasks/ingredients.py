@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 import json
 import platform
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lanewise.pretrained_file import weights_digest
-from lanewise.replay import INGREDIENTS
-from tasks.stages import code_version, file_digest
+from lanewise.replay import INGREDIENTS, NO_FUNCTIONS
+from tasks.stages import code_version, digest, file_digest
 
 if TYPE_CHECKING:
     from lanewise.data import Dataset
@@ -35,6 +36,7 @@ def ingredients(study: Study, network: Network, dataset: Dataset) -> dict[str, s
         "split": dataset.split_fingerprint,
         "code": code_version(),
         "network": network_digest(network),
+        "functions": functions_digest(study, dataset),
         "pretrained": weights_digest(study),
         "libraries": json.dumps(libraries() | _decoder(dataset), sort_keys=True),
         "threads": str(study.train.threads),
@@ -55,6 +57,22 @@ def network_digest(network: Network) -> str:
         return file_digest(Path(path))[:16] if path else "no source"
     except (OSError, TypeError):
         return "no source"
+
+
+def functions_digest(study: Study, dataset: Dataset) -> str:
+    """Hash of the files that the study's own losses and metric stand in; what those import is not in it."""
+    from lanewise.training_checks import own_losses
+    from lanewise.user_code import load_object
+
+    named = sorted({*own_losses(study), *([dataset.metric] if ":" in dataset.metric else [])})
+    if not named:
+        return NO_FUNCTIONS
+    found = []
+    for name in named:
+        load_object(name, search_path=[study.base_dir])
+        file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+        found.append(f"{name} {file_digest(Path(file)) if file else 'no source'}")
+    return digest(found)[:16]
 
 
 @cache

@@ -112,7 +112,12 @@ class Workshop:
         def decoded(done: int, total: int) -> None:
             say(Event("prepare", "working", f"{done:,} of {total:,} images decoded", done, total))
 
-        return prepare(self.study, decoded)
+        found = prepare(self.study, decoded)
+        if ":" in self.study.search.metric:  # the user's own: refused before anything trains
+            from lanewise.own_metric import use_own_metric
+
+            use_own_metric(self.study, found.dataset)
+        return found
 
     @cached_property
     def tracker(self) -> Tracker:

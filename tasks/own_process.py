@@ -36,8 +36,9 @@ OUTPUT = "network-output.txt"
 
 
 def needs_child(shop: Workshop) -> bool:
-    """Whether the study's network, or a loss, is the user's own."""
-    return ":" in shop.study.model.name or bool(own_losses(shop.study))
+    """Whether the study's network, a loss or the metric is the user's own."""
+    study = shop.study
+    return ":" in study.model.name or ":" in study.search.metric or bool(own_losses(study))
 
 
 def child_lanes(shop: Workshop, lanes: int, limit_s: float) -> ChildLanes:

@@ -146,7 +146,7 @@ def pick_metric(
     """
     legal = VALUE_METRICS if task == "regression" else CLASS_METRICS
     if wanted != "auto":
-        if wanted not in legal:
+        if wanted not in legal and ":" not in wanted:  # the user's own fits if it runs, which is tried
             raise StudyError(
                 f"the metric {wanted} does not fit the task {task}", where="search.metric", given=wanted,
                 rule="one of " + ", ".join(legal), remedy="change `search: metric:` or `data: task:`",

@@ -110,7 +110,8 @@ class Goal:
 
     `tie` names a score, lower is better, that decides between epochs of equal objective: accuracy on few
     rows has many equal epochs, and the first of them is rarely the best trained. `own` is a loss the user wrote,
-    (outputs [B, C], target [B]) -> scalar; `loss` is then its name.
+    (outputs [B, C], target [B]) -> scalar; `loss` is then its name. `further` gives one lane's scores that
+    are not computed for all lanes at once, from (index of its split, outputs [N, C] on its validation rows).
     """
 
     loss: str
@@ -120,3 +121,4 @@ class Goal:
     classes: int = 0
     tie: str | None = None
     own: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    further: Callable[[int, torch.Tensor], Mapping[str, float]] | None = None

@@ -292,8 +292,18 @@ class LanePool:
         target = torch.stack([window(s.valid_target, 0, outputs.shape[1]) for s in splits])
         n = torch.tensor([len(s.valid_target) for s in splits], device=self._device)
         scale = torch.tensor([s.scale for s in splits], device=self._device)
-        found = self._goal.score(outputs, target, n, scale)
-        return {name: values.tolist() for name, values in found.items()}
+        found = {name: values.tolist() for name, values in self._goal.score(outputs, target, n, scale).items()}
+        if self._goal.further is not None:
+            each = [self._further(slot, out) for slot, out in zip(slots, outputs, strict=True)]
+            found |= {name: [one[name] for one in each] for name in each[0]}
+        return found
+
+    def _further(self, slot: Slot, outputs: torch.Tensor) -> Mapping[str, float]:
+        """Scores of one lane by itself; nan where its rows mean nothing or its outputs [N, C] are not finite."""
+        own = outputs[: self._valid_rows(slot)].cpu()
+        if self._goal.further is None or not slot.lane.scored or not bool(torch.isfinite(own).all()):
+            return {self._goal.objective: math.nan}
+        return self._goal.further(slot.lane.split, own)
 
     def _slopes(self, slots: list[Slot], rows: slice) -> dict[str, list[float]]:
         """Derivatives of the validation loss by hyperparameters, where lanes are asked for them."""

@@ -298,9 +298,10 @@ class Facts:
 
 def direction_of(metric: str) -> str | None:
     """Direction of a metric by its name; None for an unknown one."""
-    from lanewise.metrics import METRICS
+    from lanewise.metrics import METRICS, OWN
 
-    return METRICS[metric].direction if metric in METRICS else None
+    found = METRICS.get(metric) or OWN.get(metric)
+    return found.direction if found else None
 
 
 def interval(value: Any) -> Interval:

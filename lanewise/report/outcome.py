@@ -137,7 +137,8 @@ def _sealed(facts: Facts) -> Table | None:
     for name in names:
         own, other = facts.sealed("scores", name), facts.sealed("default_scores", name)
         places = decimals(own.low, own.high, own.estimate, other.estimate)
-        arrow = {"maximize": "higher", "minimize": "lower"}.get(direction_of(name) or "", "")
+        better = facts.direction if name == facts.metric else direction_of(name) or ""
+        arrow = {"maximize": "higher", "minimize": "lower"}.get(better, "")
         if name == facts.metric:
             marked.append(len(rows))
         cells = [metric_words(name), _with_ends(own, places), _with_ends(other, places), arrow]

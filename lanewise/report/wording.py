@@ -45,7 +45,7 @@ def finite(value: Any) -> float | None:
 
 def metric_words(name: str) -> str:
     """A metric's name as a reader says it."""
-    return METRIC_WORDS.get(name, name.replace("_", " "))
+    return METRIC_WORDS.get(name, name if ":" in name else name.replace("_", " "))  # an import path stays one
 
 
 def objective_words(name: str) -> str:
