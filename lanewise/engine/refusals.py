@@ -23,7 +23,7 @@ class NotStackableError(Exception):
 
 def why(error: BaseException) -> str:
     """What refused it, and what to change, in one line."""
-    said = (str(error).strip() or repr(error)).splitlines()[0]
+    said = (str(error).strip() or repr(error)).splitlines()[0].removeprefix("vmap: ").rstrip(".")
     who = "" if isinstance(error, NotStackableError) else "vmap says: "
     remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in said), None)
     return f"{who}{said}" + (f". To have them stacked, {remedy}" if remedy else "")
