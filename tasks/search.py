@@ -305,12 +305,12 @@ def _summarise(shop: Workshop, result: SearchResult) -> None:
         text = json.dumps(asdict(one), indent=2)
         shop.tracker.artifact(PIPELINE, text, f"space/round-{one.number}.json")
     share = 1 - result.epochs_spent / result.epochs_full if result.epochs_full else 0.0
-    chosen = f". Strategy auto is {result.chosen}" if result.chosen else ""
+    more = f". Strategy auto is {result.chosen}" if result.chosen else ""
     if result.front:
-        chosen += f". On the Pareto front: {', '.join(map(trial_key, result.front[:SHOWN]))}"
+        more += f". On the Pareto front: {', '.join(map(trial_key, result.front[:SHOWN]))}"
     shop.tracker.note(
         PIPELINE,
-        f"{len(result.trials)} trials, {share:.0%} of the epochs saved by pruning. {result.ending}{chosen}",
+        f"{len(result.trials)} trials, {share:.0%} of the epochs saved by pruning. {result.ending}{more}",
         ascending=result.direction == "minimize",
         best=[trial_key(t.number) for t in best],
     )

@@ -49,6 +49,16 @@ def prefect_home(prefect_template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prefect_template, tmp_path / "prefect-home"))
 
 
+@pytest.fixture
+def toy_rows(tmp_path: Path) -> None:
+    """rows.csv in the test's own folder: 120 made rows, their classes in the column `kind`."""
+    from lanewise.testing import toy_classification
+
+    frame = toy_classification(120)
+    frame.columns = [*frame.columns[:-1], "kind"]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+
 Lanewise = Callable[..., "subprocess.Popen[str]"]
 
 

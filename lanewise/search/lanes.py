@@ -93,10 +93,11 @@ class SearchLanes:
         """One epoch of every lane."""
         with self._guard():
             told = self._trainer.tick()
-        sizes = {int(r.key): self._size_of.pop(int(r.key), {}) for r in told}
-        reports = [
-            Report(n := int(r.key), r.epoch, r.train_loss, r.scores | sizes[n], r.finished, r.failed) for r in told
-        ]
+        reports = []
+        for r in told:
+            number = int(r.key)
+            scores = r.scores | self._size_of.pop(number, {})
+            reports.append(Report(number, r.epoch, r.train_loss, scores, r.finished, r.failed))
         for report in reports:
             if report.finished:
                 self._running.pop(report.number, None)

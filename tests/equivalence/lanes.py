@@ -68,6 +68,16 @@ def lane(key: int, epochs: int = 3, config: dict[str, Any] | None = None, **how:
     return Lane(key, seed, own, network(seed, **how), f"{how}", epochs, batch=32)
 
 
+def ended(lanes: list[Lane], data: SplitTensors) -> Engine:
+    """An engine whose lanes have ended, all at the same tick."""
+    engine = Engine([data], CLASSES, lanes=len(lanes))
+    for one in lanes:
+        engine.add(one)
+    while not engine.tick()[0].finished:
+        pass
+    return engine
+
+
 def run(
     lanes: list[Lane], splits: list[SplitTensors], goal: Goal = CLASSES, **engine: Any
 ) -> dict[Any, list[Report]]:

@@ -8,26 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lanes import CLASSES, lane, run, split
+from lanes import CLASSES, ended, lane, run, split
 from test_lane_bits import bits
 
 from lanewise.checkpoints import decode, encode
-from lanewise.engine import Engine, Lane, reference
+from lanewise.engine import Engine, reference
 from lanewise.engine.averaging import shares
 from lanewise.study import training_defaults
 
 EMA, SWA = {"averaging": "ema", "ema_decay": 0.8}, {"averaging": "swa", "swa_share": 0.5}
 HOW = {"width": 13, "norm": "batch", "rate": 0.2}
-
-
-def ended(lanes: list[Lane], data: Any) -> Engine:
-    """An engine whose lanes have ended, all at the same tick."""
-    engine = Engine([data], CLASSES, lanes=len(lanes))
-    for one in lanes:
-        engine.add(one)
-    while not engine.tick()[0].finished:
-        pass
-    return engine
 
 
 @pytest.mark.parametrize("change", [EMA, {**EMA, "ema_decay": 0.0}, SWA, {**SWA, "swa_share": 1.0}], ids=str)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lanes import CLASSES, lane, run, split
+from lanes import CLASSES, ended, lane, run, split
 from test_lane_bits import bits
 
 from lanewise.checkpoints import decode, encode
@@ -24,16 +24,6 @@ def transferred(
     """A lane of five epochs that keeps its last one."""
     one = lane(key, epochs=5, config=config, **(how or HOW))
     return replace(one, keep_best=False, taken=taken, frozen=frozen)
-
-
-def ended(lanes: list[Lane], data: Any) -> Engine:
-    """An engine whose lanes have ended, all at the same tick."""
-    engine = Engine([data], CLASSES, lanes=len(lanes))
-    for one in lanes:
-        engine.add(one)
-    while not engine.tick()[0].finished:
-        pass
-    return engine
 
 
 @pytest.mark.parametrize(

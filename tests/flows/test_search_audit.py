@@ -11,7 +11,6 @@ from subprocess import CompletedProcess
 import pytest
 
 from lanewise.ledger import read_ledger
-from lanewise.testing import toy_classification
 
 STUDY = """\
 data: {source: rows.csv, target: kind}
@@ -23,12 +22,10 @@ evaluate: {folds: 2, repeats: 1, finalists: 1, baselines: false, bootstrap: 100}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("toy_rows")
 def test_audited_trials_are_kept_shown_and_replayed(
     lanewise: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    frame = toy_classification(120)
-    frame.columns = [*frame.columns[:-1], "kind"]
-    frame.to_csv(tmp_path / "rows.csv", index=False)
     (tmp_path / "tiny.yaml").write_text(STUDY)
     ran = lanewise("run", "tiny.yaml")
     assert ran.returncode == 0, ran.stderr

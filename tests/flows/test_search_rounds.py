@@ -13,7 +13,6 @@ from subprocess import CompletedProcess
 import pytest
 
 from lanewise.space import Space
-from lanewise.testing import toy_classification
 
 STUDY = """\
 data: {source: rows.csv, target: kind}
@@ -25,12 +24,10 @@ evaluate: {folds: 2, repeats: 1, finalists: 1, bootstrap: 100}
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("toy_rows")
 def test_every_round_is_kept_and_shown(
     lanewise: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    frame = toy_classification(120)
-    frame.columns = [*frame.columns[:-1], "kind"]
-    frame.to_csv(tmp_path / "rows.csv", index=False)
     path = tmp_path / "tiny.yaml"
     path.write_text(STUDY)
     ran = lanewise("run", path.name)
@@ -57,12 +54,10 @@ def test_every_round_is_kept_and_shown(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("toy_rows")
 def test_a_warm_start_is_kept_where_the_earlier_study_is_deleted(
     lanewise: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    frame = toy_classification(120)
-    frame.columns = [*frame.columns[:-1], "kind"]
-    frame.to_csv(tmp_path / "rows.csv", index=False)
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(
         STUDY.replace("strategy: iterative, round_trials: 4, noise_seeds: 3", "strategy: random")
